@@ -1,0 +1,5 @@
+"""`python -m inhouse` is `inhouse`."""
+
+from inhouse.cli.main import run
+
+run()

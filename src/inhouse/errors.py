@@ -1,0 +1,199 @@
+"""One tree of errors. Each class knows how the API shows it and who caused it.
+
+    InhouseError                        has a message that names the thing, the limit and the way out
+    ├── StackError                      inhouse.yaml, environment or flags: file, line, key, expected form
+    ├── StateError                      the state folder: unreadable, read-only, full
+    ├── WeightsError                    weights: missing, corrupt, refused by the hub
+    ├── EngineStartError                an engine that did not start, with its own reason
+    └── ApiError                        anything that a client of the API can be told
+        ├── BadRequest          400     ContextTooLong, UnknownParameter are kinds of it
+        ├── Unauthorized        401
+        ├── Forbidden           403
+        ├── NotFound            404     ModelNotFound
+        ├── MethodNotAllowed    405
+        ├── BodyTooLarge        413
+        ├── UnsupportedMedia    415
+        ├── QueueFull           429
+        ├── Unavailable         503     ModelLoading, ShuttingDown
+        ├── WaitedTooLong       504
+        └── EngineError         502     EngineTimeout 504
+
+Raised as the specific class where the fact is known; rendered in `wire/errors.py`, in the API's own shape.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Origin = Literal["client", "gateway", "engine"]
+
+
+class InhouseError(Exception):
+    """Anything that `inhouse` says to a person or a client. `exit_code` is that of the command line."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class StackError(InhouseError):
+    """The description of the stack is wrong. `where` is `file:line` or the flag's or variable's name."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.where = where
+
+
+class StateError(InhouseError):
+    """The state folder cannot be used."""
+
+
+class WeightsError(InhouseError):
+    """Weights cannot be had or are not what they should be."""
+
+
+class EngineStartError(InhouseError):
+    """An engine did not start."""
+
+
+class ApiError(InhouseError):
+    """An answer that refuses: HTTP status, OpenAI `type` and `code`, and when to try again."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    origin: ClassVar[Origin] = "gateway"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InternalError(ApiError):
+    """A fault of ours; the message never carries detail, the log does."""
+
+
+class BadRequest(ApiError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+    origin = "client"
+
+
+class InvalidJson(BadRequest):
+    code = "invalid_json"
+
+
+class UnknownParameter(BadRequest):
+    code = "unknown_parameter"
+
+
+class ContextTooLong(BadRequest):
+    code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, context_tokens: int, *, param: str | None = "messages") -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens, this model's context is {context_tokens} tokens; "
+            "shorten the prompt, or raise the model's `context` in inhouse.yaml",
+            param=param,
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+
+
+class Unauthorized(ApiError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    origin = "client"
+
+
+class Forbidden(ApiError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+    origin = "client"
+
+
+class NotFound(ApiError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    origin = "client"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(ApiError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    origin = "client"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class BodyTooLarge(ApiError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+    origin = "client"
+
+
+class UnsupportedMedia(ApiError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+    origin = "client"
+
+
+class QueueFull(ApiError):
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class Unavailable(ApiError):
+    """Nothing can serve this model now."""
+
+    status = 503
+    type = "server_error"
+    code = "model_unavailable"
+
+
+class ModelLoading(Unavailable):
+    code = "model_loading"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class WaitedTooLong(ApiError):
+    status = 504
+    type = "server_error"
+    code = "queue_timeout"
+
+
+class EngineError(ApiError):
+    """The engine failed, or broke off in the middle of an answer."""
+
+    status = 502
+    type = "server_error"
+    code = "engine_failed"
+    origin = "engine"
+
+
+class EngineTimeout(EngineError):
+    status = 504
+    code = "engine_timeout"
