@@ -69,3 +69,24 @@ class GatewayReport:
     url: str = ""
     start_s: float | None = None
     open_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMinted:
+    """The first start made a key. The one moment at which its text exists; only a hash is kept."""
+
+    key: str
+    key_id: str
+    state_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """Weights on their way to this machine. `total_bytes` is None until the source has told it."""
+
+    model: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+Report = GatewayReport | ReplicaReport | KeyMinted | FetchReport

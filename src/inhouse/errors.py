@@ -11,8 +11,10 @@
         ├── Forbidden           403
         ├── NotFound            404     ModelNotFound
         ├── MethodNotAllowed    405
+        ├── RequestTimeout      408
         ├── BodyTooLarge        413
         ├── UnsupportedMedia    415
+        ├── HeadersTooLarge     431
         ├── QueueFull           429
         ├── Unavailable         503     ModelLoading, ShuttingDown
         ├── WaitedTooLong       504
@@ -143,6 +145,13 @@ class MethodNotAllowed(ApiError):
         self.allow = allow
 
 
+class RequestTimeout(ApiError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+    origin = "client"
+
+
 class BodyTooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
@@ -154,6 +163,13 @@ class UnsupportedMedia(ApiError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_media_type"
+    origin = "client"
+
+
+class HeadersTooLarge(ApiError):
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
     origin = "client"
 
 

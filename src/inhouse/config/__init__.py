@@ -1,0 +1,26 @@
+"""The stack: `inhouse.yaml`, environment and flags, read into frozen types.
+
+Not here: what a setting does. Importing this brings in pydantic, so commands that need no stack do not import it.
+"""
+
+from inhouse.config.problems import Problem, StackProblems
+from inhouse.config.read import Reading, load, read
+from inhouse.config.schema import schema
+from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
+
+__all__ = [
+    "AuthSpec",
+    "GatewaySpec",
+    "LogSpec",
+    "ModelSpec",
+    "Problem",
+    "Reading",
+    "Stack",
+    "StackProblems",
+    "base_url",
+    "is_loopback",
+    "load",
+    "read",
+    "schema",
+    "state_folder",
+]

@@ -1,0 +1,1 @@
+"""From a parsed call to an engine and back."""

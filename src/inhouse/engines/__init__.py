@@ -1,0 +1,1 @@
+"""Programs that do inference: how one is started, watched and spoken to."""

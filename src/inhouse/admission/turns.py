@@ -1,0 +1,72 @@
+"""asyncio's way into the queue: `async with turns.turn(wait_s): …` holds a slot for the body of the block."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from inhouse.admission.queue import SlotQueue, Ticket
+
+
+class Turns:
+    """The turns at one model's slots. The owner calls `expire` a few times a second."""
+
+    def __init__(self, queue: SlotQueue) -> None:
+        self.queue = queue
+        self._loop = asyncio.get_running_loop()
+
+    def turn(self, wait_s: float) -> Turn:
+        """A turn that waits at most `wait_s` for its slot. Entering raises QueueFull or WaitedTooLong."""
+        return Turn(self, wait_s)
+
+    def resize(self, capacity: int) -> None:
+        self.queue.resize(capacity, self._loop.time())
+
+    def expire(self) -> None:
+        self.queue.expire(self._loop.time())
+
+    def now_s(self) -> float:
+        return self._loop.time()
+
+
+class Turn:
+    """One use of a slot. A waiter that is cancelled gives its place, or the slot it was just granted, back."""
+
+    __slots__ = ("_ticket", "_turns", "_wait_s", "waited_s")
+
+    def __init__(self, turns: Turns, wait_s: float) -> None:
+        self._turns = turns
+        self._wait_s = wait_s
+        self._ticket: Ticket | None = None
+        self.waited_s = 0.0
+
+    async def __aenter__(self) -> Turn:
+        turns = self._turns
+        now_s = turns.now_s()
+        granted: asyncio.Future[None] | None = None
+
+        def wake(error: Exception | None) -> None:
+            if granted is None or granted.done():
+                return  # cancelled in the same turn of the loop: __aexit__'s twin below gives the slot back
+            if error is None:
+                granted.set_result(None)
+            else:
+                granted.set_exception(error)
+
+        ticket = self._ticket = Ticket(wake, now_s + self._wait_s, now_s)
+        if turns.queue.offer(ticket, now_s):
+            return self
+        granted = asyncio.get_running_loop().create_future()
+        try:
+            await granted
+        except BaseException:
+            turns.queue.release(ticket, turns.now_s())
+            raise
+        self.waited_s = turns.now_s() - now_s
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ticket is not None:
+            self._turns.queue.release(self._ticket, self._turns.now_s())

@@ -1,0 +1,165 @@
+"""What `inhouse serve` prints as reports come in: address, key, a first request, what runs, what went wrong.
+
+The same text on a terminal and in a pipe; colours and a spinner only on a terminal. With `--json`, one object a report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from inhouse import __version__
+from inhouse.cli.phrases import base_url, curl, fetching, running, stopping
+from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport, Report
+
+if TYPE_CHECKING:
+    from inhouse.config import Stack
+
+EVENTS = {GatewayReport: "gateway", ReplicaReport: "replica", KeyMinted: "key", FetchReport: "fetch"}
+FETCH_STEPS = 10
+"""Lines about one download, where there is no terminal to redraw."""
+
+
+class Announcer:
+    """Takes reports, prints them. A context manager: leaving it gives the terminal back.
+
+    `chat` is the command that talks to this very gateway, as words; `{url}` among them stands for the address.
+    """
+
+    def __init__(self, stack: Stack, *, chat: list[str], as_json: bool) -> None:
+        self._stack = stack
+        self._chat = chat
+        self._json = as_json
+        self._console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._minted: KeyMinted | None = None
+        self._busy: dict[str, str] = {}
+        self._fetch_step: dict[str, int] = {}
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._busy.clear()
+        self._spin()
+
+    def __call__(self, report: Report) -> None:
+        if self._json:
+            self._print_json(report)
+        elif isinstance(report, KeyMinted):
+            self._minted = report  # shown with the address, which it is good for
+        elif isinstance(report, GatewayReport):
+            self._gateway(report)
+        elif isinstance(report, FetchReport):
+            self._fetch(report)
+        else:
+            self._replica(report)
+
+    def _gateway(self, report: GatewayReport) -> None:
+        if report.state == "listening":
+            self._welcome(base_url(report.url))
+            return
+        self._busy.clear()
+        self._spin()
+        self._say(
+            "stopping" if report.state == "draining" else "stopped",
+            stopping(report.open_requests) if report.state == "draining" else "",
+            "yellow",
+        )
+
+    def _welcome(self, url: str) -> None:
+        key = self._minted.key if self._minted else None
+        auth = self._stack.auth.enabled
+        self._console.print(
+            Text.assemble(
+                ("inhouse", "bold"), f" {__version__} serves an OpenAI-compatible API at ", (url, "bold cyan"), "\n"
+            )
+        )
+        if key:
+            self._say("key", key, "bold green")
+            self._say("", "printed once; only its hash is kept; `inhouse keys create` makes another")
+        elif auth:
+            self._say("key", "one was made at an earlier start; `inhouse keys create` makes another", "bold")
+        else:
+            self._say("warning", "keys are off: every program on this machine may use the API", "bold yellow")
+        self._say("chat", shlex.join(word.replace("{url}", url) for word in self._chat), "bold")
+        self._say("models", "inhouse serve ./model.gguf (or hf://org/repo/file.gguf) serves a real one", "bold")
+        self._say("docs", f"{url.removesuffix('/v1')}/docs", "bold")
+        self._say("stop", "Ctrl-C", "bold")
+        self._console.print("\nA first request, to paste:\n")
+        self._console.print(curl(url, next(iter(self._stack.models)), key, auth=auth) + "\n")
+
+    def _replica(self, report: ReplicaReport) -> None:
+        model = report.model
+        self._busy.pop(model, None)
+        if report.state == "loading":
+            self._busy[model] = f"loading {model} …"
+            if not self._console.is_terminal:
+                self._say("loading", f"{model} …")
+        elif report.state == "restarting":
+            self._busy[model] = f"loading {model} again …"
+            self._say("restart", f"{model}: {report.reason or 'the engine ended'}", "bold yellow")
+        elif report.state == "ready":
+            self._say("ready", running(report), "bold green")
+        elif report.state == "failed":
+            self._say("failed", f"{model}: {report.reason or 'no reason given'}", "bold red")
+            self._say("", f"requests for {model} are told 503; mend it and start again ({self._first_look(model)})")
+        self._spin()
+
+    def _first_look(self, model: str) -> str:
+        spec = self._stack.models.get(model)
+        return f"its source is {spec.source}; `inhouse config show` has the rest" if spec else "`inhouse config show`"
+
+    def _fetch(self, report: FetchReport) -> None:
+        self._busy[report.model] = f"fetching {fetching(report)}"
+        if not self._console.is_terminal and report.total_bytes:
+            step = FETCH_STEPS * report.done_bytes // report.total_bytes
+            if step > self._fetch_step.get(report.model, -1):
+                self._fetch_step[report.model] = step
+                self._say("fetching", fetching(report))
+        self._spin()
+
+    def _spin(self) -> None:
+        """The spinner turns while anything is on its way."""
+        if self._busy and self._console.is_terminal:
+            text = Text(", ".join(self._busy.values()))
+            if self._status is None:
+                self._status = self._console.status(text)
+                self._status.start()
+            self._status.update(text)
+        elif self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _say(self, label: str, text: str, style: str = "") -> None:
+        self._console.print(Text.assemble("  ", (f"{label:<9}", style), text))
+
+    def _print_json(self, report: Report) -> None:
+        event: dict[str, object] = {"event": EVENTS[type(report)], **asdict(report)}
+        if isinstance(report, GatewayReport) and report.url:
+            event["base_url"] = base_url(report.url)
+        try:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
+        except BrokenPipeError:
+            _drop_output()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read has gone (`inhouse serve | head`); rich would end the process, but the gateway is to go on."""
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,62 @@
+"""`inhouse`: the commands, and the one place where a failure becomes a message and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly (flags, variables, `inhouse.yaml`), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from inhouse import __version__
+from inhouse.cli import chat, config, keys, models, serve, version
+from inhouse.cli.options import examples
+from inhouse.errors import InhouseError
+
+app = typer.Typer(
+    name="inhouse",
+    # drawing boxes costs 0.1 s, and in a pipe they are in the way
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog=examples(
+        "inhouse serve", "inhouse chat", "inhouse serve ./model.gguf --slots 8", "inhouse keys create --note laptop"
+    ),
+)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=chat.EXAMPLES)(chat.chat)
+app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
+app.command(epilog=version.EXAMPLES)(version.version)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"inhouse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _inhouse(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Serve your own language models behind an OpenAI-compatible API."""
+
+
+def run() -> NoReturn:
+    """The entry point: runs the command that the arguments name, and leaves with its exit code."""
+    try:
+        app(prog_name="inhouse")
+    except InhouseError as error:
+        from inhouse.cli.failure import tell
+
+        tell(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

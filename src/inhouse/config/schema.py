@@ -1,0 +1,35 @@
+"""The JSON Schema of `inhouse.yaml` (draft 2020-12) for editors: sizes and durations may be text, as in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from inhouse.config.catalog import sections, settings
+from inhouse.config.stack import MODEL_NAME_PATTERN, Stack
+
+EXAMPLES = {"size": ["8 MiB", "512 KiB", "1 GB"], "duration": ["30 s", "500 ms", "2 min", "1 h"]}
+
+
+def schema() -> dict[str, Any]:
+    """The schema, made anew; the caller may change it."""
+    tree = Stack.model_json_schema()
+    parts = {**tree["$defs"], "Stack": tree}
+    for setting in settings():
+        if setting.kind in EXAMPLES:
+            properties = parts[sections()[setting.path[:-1]].__name__]["properties"]
+            properties[setting.path[-1]] |= {
+                "default": setting.render(setting.default),
+                "examples": EXAMPLES[setting.kind],
+            }
+    for part in parts.values():
+        part.pop("title", None)
+    spec = {"$ref": "#/$defs/ModelSpec"}
+    required = {"required": parts["ModelSpec"].pop("required")}
+    tree["properties"]["models"] |= {
+        "propertyNames": {"pattern": MODEL_NAME_PATTERN},
+        "properties": {"demo": spec},  # a model called demo needs no source
+        "additionalProperties": {"allOf": [spec, required]},
+    }
+    return {"$schema": GenerateJsonSchema.schema_dialect, "title": "inhouse.yaml", **tree}

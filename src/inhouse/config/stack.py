@@ -1,0 +1,232 @@
+"""The stack: what `inhouse.yaml` describes, frozen. Each field has a unit, a default and a sentence.
+
+Not here: where a value came from (`read.py`) and how a mistake is told (`explain.py`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from inhouse.config.units import DURATION_PATTERN, KIB, MIB, SIZE_PATTERN, parse_duration, parse_size
+
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:-][A-Za-z0-9._:/-]{0,127}$"
+HF_PATTERN = r"^hf://[^/\s]+/[^/\s]+/[^\s@]+\.gguf(@[^\s@]+)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a field that people write with a unit."""
+
+    kind: Literal["size", "duration"]
+
+
+def _whole(value: object) -> object:
+    # pydantic would take true for 1 and 4.0 for 4
+    if isinstance(value, bool | float):
+        raise ValueError("not a whole number")
+    return value
+
+
+def _model_name(name: str) -> str:
+    if not re.fullmatch(MODEL_NAME_PATTERN, name):
+        raise ValueError("not a model name")
+    return name
+
+
+def _source(source: str) -> str:
+    is_path = source.startswith(("./", "../", "/", "~")) or ("://" not in source and source.endswith(".gguf"))
+    if not (source == "demo" or is_path or re.fullmatch(HF_PATTERN, source)):
+        raise ValueError("not a source")
+    return source
+
+
+Count = Annotated[int, BeforeValidator(_whole)]
+MaybeCount = Annotated[int | None, BeforeValidator(_whole)]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Quantity("size"),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}]}),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Quantity("duration"),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}]}),
+]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+Source = Annotated[str, AfterValidator(_source)]
+
+
+def setting(default: Any, sentence: str, *, unit: str = "", example: object = None, **limits: Any) -> Any:
+    """A field: default (`...` when it must be given), sentence, unit, an example where the default shows no form."""
+    extra: dict[str, Any] = {"x-unit": unit} if unit else {}
+    if example is not None:
+        extra["examples"] = [example]
+    return Field(default, description=sentence, json_schema_extra=extra or None, **limits)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(Section):
+    """One model that clients can name."""
+
+    source: Source = setting(
+        ...,
+        "Where the weights are: `demo`, a path to a .gguf file, or `hf://org/repo/file.gguf[@revision]`.",
+        example="hf://ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf",
+    )
+    engine: Literal["llamacpp"] = setting("llamacpp", "The program that does the inference.")
+    context: Count = setting(4096, "Tokens of one request, prompt and answer together.", unit="tokens", ge=256)
+    slots: Count = setting(4, "Requests that run at once; the others wait in the queue.", unit="requests", ge=1, le=256)
+    threads: MaybeCount = setting(
+        None, "CPU threads of the engine; without a number, every core it may use.", unit="threads", ge=1, le=4096
+    )
+    load_wait: Duration = setting(
+        0.0, "How long a request may wait for a model that still loads before it is told 503.", unit="seconds"
+    )
+    queue_requests_max: Count = setting(
+        256, "Requests that may wait for a slot; one more is told 429.", unit="requests", ge=0, le=1_000_000
+    )
+    queue_wait_max: Duration = setting(
+        60.0, "How long a request may wait for a slot before it is told 504.", unit="seconds", gt=0
+    )
+    idle_timeout: Duration = setting(
+        120.0, "Silence of the engine during an answer after which it counts as dead.", unit="seconds", gt=0
+    )
+    start_timeout: Duration = setting(
+        600.0, "How long the engine may take to load the weights and become ready.", unit="seconds", gt=0
+    )
+    engine_binary: Path | None = setting(
+        None,
+        "A llama-server of your own, as a path or as a name on PATH; without it, the one in the package.",
+        example="/usr/local/bin/llama-server",
+    )
+    engine_args: list[str] = setting(
+        [], "More flags for llama-server, handed on as they are.", example=["--flash-attn", "on"]
+    )
+
+
+class GatewaySpec(Section):
+    """The door: address and limits."""
+
+    host: str = setting("127.0.0.1", "Address to listen on; `0.0.0.0` or `::` lets other machines in.", min_length=1)
+    port: Count = setting(8080, "TCP port to listen on; 0 picks a free one.", ge=0, le=65535)
+    request_bytes_max: Size = setting(
+        8 * MIB, "Largest body of a request; a larger one is told 413.", unit="bytes", ge=KIB
+    )
+    headers_bytes_max: Size = setting(
+        64 * KIB, "Largest head of a request, request line and headers together.", unit="bytes", ge=KIB
+    )
+    keep_alive: Duration = setting(75.0, "How long an idle connection stays open.", unit="seconds", gt=0)
+    body_timeout: Duration = setting(30.0, "How long a client may take to send a body.", unit="seconds", gt=0)
+    drain: Duration = setting(
+        30.0, "How long running answers may go on once the gateway is told to stop.", unit="seconds"
+    )
+    connections_max: Count = setting(
+        4096, "Open connections; one more is refused at once.", unit="connections", ge=1, le=1_000_000
+    )
+    tls_cert: Path | None = setting(
+        None, "Certificate chain (PEM); needs `tls_key` and makes the API https.", example="./cert.pem"
+    )
+    tls_key: Path | None = setting(None, "Private key (PEM) of `tls_cert`.", example="./key.pem")
+    cors_origins: list[str] = setting(
+        [], "Web origins whose pages may call the API from a browser; `*` allows all.", example=["https://chat.example"]
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, absent = ("tls_key", "tls_cert") if self.tls_cert is None else ("tls_cert", "tls_key")
+            raise contradiction(
+                (given,),
+                f"`gateway.{given}` is set, `gateway.{absent}` is not",
+                f"TLS needs both: add `{absent}: ./file.pem`",
+            )
+        return self
+
+
+class AuthSpec(Section):
+    """Who may call."""
+
+    enabled: bool = setting(True, "Whether every request must carry a key; can be off on a loopback address only.")
+
+
+class LogSpec(Section):
+    """What the gateway writes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "The least severe event that is written.")
+    format: Literal["auto", "json", "text"] = setting(
+        "auto", "How a line is written; `auto` is text on a terminal and JSON elsewhere."
+    )
+
+
+def _demo() -> dict[str, ModelSpec]:
+    return {"demo": ModelSpec(source="demo")}
+
+
+class Stack(Section):
+    """Everything that one `inhouse.yaml` describes."""
+
+    models: dict[ModelName, ModelSpec] = Field(
+        default_factory=_demo,
+        description="Models by the name that clients send; without any, the one model `demo`.",
+    )
+    gateway: GatewaySpec = Field(default_factory=GatewaySpec, description="Address and limits of the API.")
+    auth: AuthSpec = Field(default_factory=AuthSpec, description="Who may call the API.")
+    log: LogSpec = Field(default_factory=LogSpec, description="What is written to standard error.")
+    state_dir: Path | None = setting(
+        None,
+        "Folder for keys and history; without it, `$XDG_STATE_HOME/inhouse` or `~/.local/state/inhouse`.",
+        example="/var/lib/inhouse",
+    )
+
+    @model_validator(mode="after")
+    def _open_only_at_home(self) -> Self:
+        if not self.auth.enabled and not is_loopback(self.gateway.host):
+            raise contradiction(
+                ("auth", "enabled"),
+                f"auth is off while the gateway listens on {self.gateway.host}: other machines could call it freely",
+                "leave auth on and hand out keys (`inhouse keys create`), or listen on `gateway.host: 127.0.0.1`",
+            )
+        return self
+
+
+def contradiction(at: tuple[str, ...], message: str, hint: str) -> PydanticCustomError:
+    """Two values that are fine alone and not together; `at` is the key to point at, from this section down."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost counts as reachable."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def base_url(stack: Stack) -> str:
+    """The API's address for a program on this machine: `http://127.0.0.1:8080/v1`. Needs a port other than 0."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(stack.gateway.host, stack.gateway.host)  # noqa: S104
+    scheme = "https" if stack.gateway.tls_cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{stack.gateway.port}/v1"
+
+
+def state_folder(stack: Stack, environ: Mapping[str, str]) -> Path:
+    """Where keys and history live. Not created here."""
+    if stack.state_dir is not None:
+        return stack.state_dir
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # the XDG specification has relative values ignored
+        base = Path(environ.get("HOME") or Path.home()) / ".local" / "state"
+    return base / "inhouse"

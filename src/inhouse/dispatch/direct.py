@@ -1,0 +1,176 @@
+"""From a call straight to the engine of its lane: slot, request, stream, and everything given back in reverse.
+
+A job holds one slot while it runs. Calls of several jobs (choices, prompts, embeddings) run as many at once as there
+are slots, never more, so that nothing queues inside an engine, where a hang-up would not be noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from inhouse.dispatch.lane import Lane
+from inhouse.engines.http import Reply
+from inhouse.errors import (
+    ApiError,
+    BadRequest,
+    ContextTooLong,
+    EngineError,
+    ModelLoading,
+    WaitedTooLong,
+)
+from inhouse.telemetry.entry import Entry
+from inhouse.wire.call import Call, Job, View
+from inhouse.wire.sse import EventCutter
+
+_REFUSAL_BYTES_MAX = 256 * 1024
+
+
+class Client(Protocol):
+    """The far end of an answer."""
+
+    @property
+    def prefer_wait_s(self) -> float:
+        """How long the client offers to wait for a model that loads (`Prefer: wait=…`)."""
+
+    def begin(self) -> None:
+        """The stream is open at the engine: from here on refusals are events."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def attach(self, reply: Reply) -> None:
+        """While the client reads too slowly, `reply` is paused."""
+
+    def detach(self, reply: Reply) -> None: ...
+
+
+async def answer(call: Call, lane: Lane, client: Client, entry: Entry) -> bytes:
+    """Runs the jobs of a call; returns the closing bytes of its answer. Raises ApiError."""
+    jobs = call.jobs
+    if len(jobs) == 1:
+        await _run(0, jobs[0], call.view, lane, client, entry)
+    else:
+        await _run_all(call, lane, client, entry)
+    return call.view.end()
+
+
+async def _run_all(call: Call, lane: Lane, client: Client, entry: Entry) -> None:
+    pending = iter(enumerate(call.jobs))
+
+    async def work() -> None:
+        for index, job in pending:
+            await _run(index, job, call.view, lane, client, entry)
+
+    workers = min(len(call.jobs), max(1, lane.turns.queue.capacity))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+    except* ApiError as failures:
+        raise first_of(failures) from None
+
+
+def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
+    """The first error of a group, however deep."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, ApiError):
+        raise error
+    return error
+
+
+async def _run(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
+    try:
+        async with lane.turn(client.prefer_wait_s) as turn:
+            entry.waited_s = max(entry.waited_s, turn.waited_s)
+            reply = await lane.pool().request(b"POST", job.path, job.body)
+            if reply.status != 200:
+                raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), lane)
+            if job.streams:
+                await _stream(index, view, reply, client, entry)
+            else:
+                view.events(index, await reply.read())
+            view.finished(index)
+    except WaitedTooLong as error:
+        raise lane.late(error) from None
+
+
+async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry) -> None:
+    if view.streams:
+        client.begin()
+    sink = _ViewSink(index, view, client, entry)
+    client.attach(reply)
+    try:
+        reply.pipe(sink)
+        await sink.over
+    finally:
+        client.detach(reply)
+        reply.abort()
+
+
+class _ViewSink:
+    """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
+
+    __slots__ = ("_client", "_cutter", "_entry", "_index", "_loop", "_view", "over")
+
+    def __init__(self, index: int, view: View, client: Client, entry: Entry) -> None:
+        self._index = index
+        self._view = view
+        self._client = client
+        self._entry = entry
+        self._cutter = EventCutter()
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self._loop.create_future()
+
+    def data(self, data: bytes) -> None:
+        try:
+            events = self._cutter.feed(data)
+            if not events:
+                return
+            if self._entry.first_token_s is None and not events.startswith(b":"):  # a comment keeps the line open
+                self._entry.first_token_s = self._loop.time()
+            shown = self._view.events(self._index, events)
+        except EngineError as error:
+            self.done(error)
+            return
+        if shown:
+            self._client.write(shown)
+
+    def done(self, error: EngineError | None) -> None:
+        if self.over.done():
+            return
+        if error is None:
+            self.over.set_result(None)
+        else:
+            self.over.set_exception(error)
+
+
+class _EngineRefusal(msgspec.Struct):
+    message: str = ""
+    type: str = ""
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
+
+
+class _EngineRefusalBody(msgspec.Struct):
+    error: _EngineRefusal
+
+
+def _refusal(status: int, body: bytes, lane: Lane) -> ApiError:
+    """An engine's refusal as an error of ours: the client's fault where the engine says so."""
+    try:
+        told = msgspec.json.decode(body, type=_EngineRefusalBody).error
+    except msgspec.DecodeError:
+        return EngineError(f"the engine of '{lane.model}' answered with status {status}")
+    if told.n_prompt_tokens is not None and told.n_ctx is not None:
+        return ContextTooLong(told.n_prompt_tokens, told.n_ctx)
+    if status == 503:
+        return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
+    if "too large to process" in told.message:
+        return BadRequest(f"the input is too long for one pass of this model: {told.message}", param="input")
+    if 400 <= status < 500 or status == 501:
+        return BadRequest(told.message or f"the engine refused the request with status {status}")
+    return EngineError(f"the engine of '{lane.model}' failed: {told.message or f'status {status}'}")

@@ -1,0 +1,83 @@
+"""A lane: one public model name, its queue and the replica that serves it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inhouse.admission.turns import Turn, Turns
+from inhouse.engines.http import Pool
+from inhouse.engines.replica import Replica
+from inhouse.errors import EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
+
+_LOADING_RETRY_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """`replica` is None while the weights are still being fetched; `failure` says why they cannot be had."""
+
+    model: str
+    source: str
+    created_s: int
+    turns: Turns
+    load_wait_s: float
+    queue_wait_s: float
+    replica: Replica | None = None
+    failure: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.replica is not None and self.replica.state == "ready"
+
+    @property
+    def state(self) -> str:
+        if self.failure:
+            return "failed"
+        return "fetching" if self.replica is None else self.replica.state
+
+    def turn(self, prefer_wait_s: float) -> Turn:
+        """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for."""
+        if self.ready:
+            return self.turns.turn(self.queue_wait_s)
+        wait_s = max(self.load_wait_s, prefer_wait_s)
+        if wait_s <= 0 or self.state == "failed":
+            raise self.unready()
+        return self.turns.turn(wait_s)
+
+    def late(self, error: WaitedTooLong) -> Exception:
+        """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""
+        return error if self.ready else self.unready()
+
+    def unready(self) -> Unavailable:
+        """Why no slot can be had now."""
+        if self.state == "failed":
+            return Unavailable(
+                f"the model '{self.model}' did not load; its log and `inhouse models` say why", retry_after_s=30.0
+            )
+        return ModelLoading(
+            f"the model '{self.model}' is still loading; retry in {_LOADING_RETRY_S:.0f} s, "
+            "or send `Prefer: wait=60` to wait for it",
+            retry_after_s=_LOADING_RETRY_S,
+        )
+
+    def pool(self) -> Pool:
+        """The way to the engine. Raises EngineError if it has just gone."""
+        pool = self.replica.pool if self.replica is not None else None
+        if pool is None:
+            raise EngineError(f"the engine of '{self.model}' has just stopped; it is being restarted, send it again")
+        return pool
+
+
+def find(lanes: Mapping[str, Lane], model: str) -> Lane:
+    """The lane of a public model name; "" is the first one. Raises ModelNotFound, which names those that exist."""
+    lane = lanes.get(model)
+    if lane is not None:
+        return lane
+    if not model:
+        return next(iter(lanes.values()))
+    near = difflib.get_close_matches(model, lanes, n=1)
+    names = ", ".join(f"'{name}'" for name in list(lanes)[:20])
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ModelNotFound(f"the model '{model[:128]}' does not exist; those that do: {names}.{hint}", param="model")

@@ -1,0 +1,108 @@
+"""One engine process: started, listened to for the reason of a failure, stopped for good.
+
+The process holds the other end of our standard input as its life line, so it never outlives us. Its own log is not
+passed on (an engine's log may hold what users wrote); only error lines are kept, the last few, to say why it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections import deque
+
+from inhouse.errors import EngineStartError
+
+_ERROR_LINES_MAX = 20
+_LINE_BYTES_MAX = 2000
+_STOP_S = 2.0
+# llama.cpp: "0.00.008.088 E llama_model_load: error loading model: …"
+_STAMP = re.compile(r"^[\d.]+ E (?:\w+ +)?(?:\w+: )?")
+_TELLING = re.compile(r"^[\d.]+ E |^error|GGML_ASSERT|what\(\)|^\w*Error:|error while loading shared")
+_SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+class Child:
+    """A running engine process. Made by `start`, ended by `stop`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._errors: deque[str] = deque(maxlen=_ERROR_LINES_MAX)
+        self._listener = asyncio.create_task(self._listen(), name=f"engine-log-{process.pid}")
+
+    @classmethod
+    async def start(cls, argv: list[str]) -> Child:
+        """Starts the process. Raises EngineStartError if there is no such program."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is for us alone
+            )
+        except OSError as error:
+            raise EngineStartError(f"cannot start {argv[0]}: {error.strerror}") from None
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def wait(self) -> str:
+        """Waits for the end of the process; returns what it died of, in words."""
+        status = await self._process.wait()
+        await asyncio.wait([self._listener], timeout=1.0)
+        return self._cause(status)
+
+    async def stop(self) -> None:
+        """Ends the process: its life line first, then by force. Returns when it is gone."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        finally:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+
+    def _cause(self, status: int) -> str:
+        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        telling = [line for line in self._errors if "error loading model" in line] or list(self._errors)
+        return f"{how}: {telling[-1]}" if telling else how
+
+    async def _listen(self) -> None:
+        stream = self._process.stderr
+        if stream is None:
+            return
+        rest = b""
+        while data := await stream.read(65536):
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[-_LINE_BYTES_MAX:]
+            for line in lines:
+                self._note(line[:_LINE_BYTES_MAX])
+        self._note(rest)
+
+    def _note(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text and _TELLING.search(text):
+            self._errors.append(_STAMP.sub("", text))
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what an engine has no business with."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("INHOUSE_") and name not in _SECRET_VARIABLES
+    }

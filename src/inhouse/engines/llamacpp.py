@@ -1,0 +1,52 @@
+"""llama.cpp: the server inside the `xllamacpp` wheel, or a `llama-server` binary of the user's own.
+
+Both take the same flags, written once in `argv`; `llamacpp_child.py` reads them for the wheel. An own build that uses
+all of the CPU's instructions takes the place of the wheel by being named as `engine_binary`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CHILD = Path(__file__).with_name("llamacpp_child.py")
+LIFELINE = Path(__file__).with_name("lifeline.py")
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaCpp:
+    """One replica to be: a model file and what it may use."""
+
+    model: str
+    """The public name; the engine reports it in its answers, so that they need no rewriting."""
+    file: Path
+    context_tokens: int
+    slots: int
+    threads: int
+    pooling: str | None = "mean"
+    """How token vectors become one embedding; None where the file itself says."""
+    binary: Path | None = None
+    extra_args: tuple[str, ...] = ()
+
+
+def argv(spec: LlamaCpp, socket: str) -> list[str]:
+    """The command that serves `spec` on a unix socket and ends when its standard input does."""
+    flags = [
+        "--model", str(spec.file),
+        "--alias", spec.model,
+        "--host", socket,
+        "--ctx-size", str(spec.context_tokens * spec.slots),
+        "--parallel", str(spec.slots),
+        "--threads", str(spec.threads),
+        "--metrics",
+        "--slots",
+        "--jinja",
+        "--embeddings",
+        *(["--pooling", spec.pooling] if spec.pooling else []),
+        *spec.extra_args,
+    ]  # fmt: skip
+    # -P keeps this folder, whose modules have common names, out of the child's import path
+    if spec.binary is None:
+        return [sys.executable, "-P", str(CHILD), *flags]
+    return [sys.executable, "-P", str(LIFELINE), str(spec.binary), *flags]

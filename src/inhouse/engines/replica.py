@@ -1,0 +1,170 @@
+"""A replica on this machine: keeps one engine process alive and says when it can take requests.
+
+Theory of operation. `run` loops: start the process (loading), ask its /health until it answers (ready), wait for its
+end (restarting, or failed if it never was ready), pause, again. While the replica is ready its slots are open; at any
+other time they are 0. The pause doubles from 0.1 s to 30 s and starts over once the engine has been up for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from inhouse.core import ReplicaReport, ReplicaState
+from inhouse.engines.child import Child
+from inhouse.engines.hardware import resident_bytes
+from inhouse.engines.http import Address, Pool
+from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.errors import EngineError, EngineStartError
+
+_PAUSE_FIRST_S, _PAUSE_MAX_S = 0.1, 30.0
+_STABLE_S = 60.0
+_POLL_FIRST_S, _POLL_MAX_S = 0.01, 0.2
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    n_ctx: int = 0
+
+
+class _Props(msgspec.Struct):
+    total_slots: int = 0
+    default_generation_settings: _Settings = _Settings()
+
+
+class Replica:
+    """One copy of an engine for one model. `slots_changed` is told the slots that are open now."""
+
+    def __init__(
+        self,
+        spec: LlamaCpp,
+        folder: Path,
+        *,
+        start_s_max: float,
+        silence_s_max: float,
+        report: Callable[[ReplicaReport], None],
+        slots_changed: Callable[[int], None],
+    ) -> None:
+        self.spec = spec
+        self.state: ReplicaState = "loading"
+        self.reason = ""
+        self.load_s: float | None = None
+        self.context_tokens = spec.context_tokens
+        self.slots = spec.slots
+        self.child: Child | None = None
+        self.pool: Pool | None = None
+        self._folder = folder
+        self._start_s_max = start_s_max
+        self._silence_s_max = silence_s_max
+        self._report = report
+        self._slots_changed = slots_changed
+        self._generation = itertools.count()
+
+    async def run(self) -> None:
+        """Keeps the engine alive until it is cancelled; then the process is ended."""
+        pause_s = _PAUSE_FIRST_S
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began_s = loop.time()
+                await self._live_once()
+                if loop.time() - began_s > _STABLE_S:
+                    pause_s = _PAUSE_FIRST_S
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+        finally:
+            self._enter("stopped")
+
+    def sweep(self) -> None:
+        """About once a second: gives up on silent engines and closes idle connections."""
+        if self.pool is not None:
+            self.pool.sweep()
+
+    async def _live_once(self) -> None:
+        """One life of the engine process, from its start to its end."""
+        socket = str(self._folder / f"{os.getpid()}-{next(self._generation)}.sock")
+        began_s = asyncio.get_running_loop().time()
+        was_ready = False
+        if self.state != "restarting":
+            self._enter("loading")
+        pool = Pool(Address(socket=socket), silence_s_max=self._silence_s_max)
+        child: Child | None = None
+        try:
+            child = self.child = await Child.start(argv(self.spec, socket))
+            ended = asyncio.create_task(child.wait())
+            try:
+                await self._until_ready(pool, ended)
+                was_ready = True
+                self.pool = pool
+                self.load_s = asyncio.get_running_loop().time() - began_s
+                self._enter("ready", memory_bytes=resident_bytes(child.pid))
+                cause = await asyncio.shield(ended)
+            finally:
+                ended.cancel()
+            self._enter("restarting", reason=cause)
+        except EngineStartError as error:
+            self._enter("restarting" if was_ready else "failed", reason=error.message)
+        finally:
+            self.pool = None
+            pool.close()
+            if child is not None:
+                await child.stop()
+            with contextlib.suppress(OSError):
+                os.unlink(socket)
+
+    async def _until_ready(self, pool: Pool, ended: asyncio.Task[str]) -> None:
+        """Returns when the engine answers. Raises EngineStartError if it ends or takes too long."""
+        poll_s = _POLL_FIRST_S
+        try:
+            async with asyncio.timeout(self._start_s_max):
+                while not await _healthy(pool):
+                    await asyncio.wait([ended], timeout=poll_s)
+                    if ended.done():
+                        raise EngineStartError(ended.result())
+                    poll_s = min(poll_s * 1.5, _POLL_MAX_S)
+                await self._read_props(pool)
+        except TimeoutError:
+            raise EngineStartError(
+                f"not ready after {self._start_s_max:g} s; raise the model's `start_timeout` in inhouse.yaml"
+            ) from None
+
+    async def _read_props(self, pool: Pool) -> None:
+        """What the engine really gives: it may have cut the context to what the model was trained for."""
+        try:
+            reply = await pool.request(b"GET", b"/props")
+            props = msgspec.json.decode(await reply.read(), type=_Props)
+        except (EngineError, msgspec.DecodeError):
+            return
+        self.slots = props.total_slots or self.spec.slots
+        self.context_tokens = props.default_generation_settings.n_ctx or self.spec.context_tokens
+
+    def _enter(self, state: ReplicaState, *, reason: str = "", memory_bytes: int | None = None) -> None:
+        self.state, self.reason = state, reason
+        self._slots_changed(self.slots if state == "ready" else 0)
+        self._report(
+            ReplicaReport(
+                model=self.spec.model,
+                engine="llamacpp",
+                state=state,
+                threads=self.spec.threads,
+                slots=self.slots,
+                context_tokens=self.context_tokens,
+                memory_bytes=memory_bytes,
+                load_s=self.load_s if state == "ready" else None,
+                reason=reason or None,
+            )
+        )
+
+
+async def _healthy(pool: Pool) -> bool:
+    try:
+        reply = await pool.request(b"GET", b"/health")
+        await reply.read()
+    except EngineError:
+        return False
+    return reply.status == 200

@@ -1,0 +1,61 @@
+"""The hot endpoints: those that make an engine work. A literal table; a new one is one line here and one codec.
+
+Each says how a body becomes a `Call`, and in which shape its clients expect an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inhouse.errors import ApiError
+from inhouse.wire import completions, embeddings, errors, generate, messages, openai_chat, responses
+from inhouse.wire.call import Call
+
+Parse = Callable[[bytes, str, float], Call]
+"""(body, request id in hex, seconds since the epoch) → Call. Raises BadRequest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    name: str
+    """As it stands in logs and metrics."""
+    parse: Parse
+    error_body: Callable[[ApiError], bytes]
+
+
+def _chat(body: bytes, id_hex: str, now_s: float) -> Call:
+    return openai_chat.parse(body)
+
+
+def _completions(body: bytes, id_hex: str, now_s: float) -> Call:
+    return completions.parse(body, id_hex=id_hex, now_s=now_s)
+
+
+def _embeddings(body: bytes, id_hex: str, now_s: float) -> Call:
+    return embeddings.parse(body)
+
+
+def _responses(body: bytes, id_hex: str, now_s: float) -> Call:
+    found = responses.parse(body)
+    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+
+
+def _messages(body: bytes, id_hex: str, now_s: float) -> Call:
+    found = messages.parse(body)
+    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+
+
+def _generate(body: bytes, id_hex: str, now_s: float) -> Call:
+    found = generate.parse(body)
+    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+
+
+APIS: dict[bytes, Api] = {
+    b"/v1/chat/completions": Api("chat", _chat, errors.body),
+    b"/v1/completions": Api("completions", _completions, errors.body),
+    b"/v1/embeddings": Api("embeddings", _embeddings, errors.body),
+    b"/v1/responses": Api("responses", _responses, errors.body),
+    b"/v1/messages": Api("messages", _messages, messages.render_error),
+    b"/generate": Api("generate", _generate, errors.body),
+}

@@ -1,0 +1,243 @@
+"""The ASGI app: everything that is not hot. Lists, health, metrics, tokens, documentation.
+
+Paths are allow-listed: what an engine could do beyond them cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from inhouse import __version__
+from inhouse.dispatch.lane import Lane, find
+from inhouse.errors import ApiError, BadRequest, BodyTooLarge, EngineError, InternalError, MethodNotAllowed, NotFound
+from inhouse.gateway.apis import APIS
+from inhouse.runtime import Parts
+from inhouse.telemetry.metrics import CONTENT_TYPE
+from inhouse.wire import errors, messages, openapi
+from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.openai_chat import jobs
+
+Handler = Callable[[Request], Awaitable[Response]]
+_CSP = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data:"
+)
+_encode = msgspec.json.encode
+
+
+class TokenizeRequest(Struct, forbid_unknown_fields=True):
+    """Text to the token ids of a model. `model` may be left out: the first one."""
+
+    content: str
+    model: str = ""
+    add_special: bool = False
+
+
+class DetokenizeRequest(Struct, forbid_unknown_fields=True):
+    """Token ids back to text."""
+
+    tokens: list[int]
+    model: str = ""
+
+
+class _EngineSlot(Struct):
+    id: int
+    n_ctx: int = 0
+    is_processing: bool = False
+
+
+class _Counted(Struct):
+    input_tokens: int
+
+
+_tokenize = RequestDecoder(TokenizeRequest)
+_detokenize = RequestDecoder(DetokenizeRequest)
+
+
+def build(parts: Parts) -> Starlette:
+    """The app for one process."""
+    doors = _Doors(parts)
+    get, post = ["GET"], ["POST"]
+    routes = [
+        Route("/", doors.index, methods=get),
+        Route("/health", doors.ready, methods=get),
+        Route("/health/live", doors.live, methods=get),
+        Route("/health/ready", doors.ready, methods=get),
+        Route("/metrics", doors.metrics, methods=get),
+        Route("/openapi.json", doors.openapi, methods=get),
+        Route("/docs", _page("docs.html", "text/html; charset=utf-8"), methods=get),
+        Route("/docs.js", _page("docs.js", "text/javascript; charset=utf-8"), methods=get),
+        Route("/v1/models", doors.guarded(doors.models), methods=get),
+        Route("/v1/models/{model:path}", doors.guarded(doors.model), methods=get),
+        Route("/slots", doors.guarded(doors.slots), methods=get),
+        Route("/tokenize", doors.guarded(doors.tokenize), methods=post),
+        Route("/detokenize", doors.guarded(doors.detokenize), methods=post),
+        Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens), methods=post),
+        # the protocol takes these before they come here; the routes are for what it leaves: other methods
+        *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
+    ]
+    origins = parts.stack.gateway.cors_origins
+    middleware = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
+    return Starlette(
+        routes=routes,
+        middleware=middleware if origins else [],
+        exception_handlers={ApiError: _refuse, HTTPException: _refuse_http, Exception: _refuse_fault},
+    )
+
+
+class _Doors:
+    """The handlers, by the name of what they show."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._openapi = b""
+
+    def guarded(self, handler: Handler) -> Handler:
+        """`handler` for callers that prove who they are."""
+
+        async def guard(request: Request) -> Response:
+            headers = request.headers
+            raw = [headers.get(name) for name in ("authorization", "x-api-key")]
+            self._parts.identify(*(None if value is None else value.encode("latin-1") for value in raw))
+            return await handler(request)
+
+        return guard
+
+    async def index(self, request: Request) -> Response:
+        return _json({"name": "inhouse", "version": __version__, "docs": "/docs", "openapi": "/openapi.json"})
+
+    async def live(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        lanes = self._parts.lanes.values()
+        ok = not self._parts.draining and any(lane.ready for lane in lanes)
+        status = "ok" if ok else "draining" if self._parts.draining else "not ready"
+        body = {"status": status, "models": {lane.model: lane.state for lane in lanes}}
+        return _json(body, 200 if ok else 503, {} if ok else {"retry-after": "2"})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._parts.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, request: Request) -> Response:
+        self._openapi = self._openapi or _encode(openapi.document(__version__))
+        return Response(self._openapi, media_type="application/json")
+
+    async def models(self, request: Request) -> Response:
+        return _json({"object": "list", "data": [_shown(lane) for lane in self._parts.lanes.values()]})
+
+    async def model(self, request: Request) -> Response:
+        return _json(_shown(find(self._parts.lanes, request.path_params["model"])))
+
+    async def slots(self, request: Request) -> Response:
+        shown = []
+        for lane in self._parts.lanes.values():
+            queue = lane.turns.queue
+            found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if lane.ready else []
+            counts = {"capacity": queue.capacity, "in_service": queue.serving, "waiting": queue.waiting}
+            shown.append({"model": lane.model, "state": lane.state, **counts, "slots": found})
+        return _json(shown)
+
+    async def tokenize(self, request: Request) -> Response:
+        wanted = _tokenize(await self._body(request))
+        lane = find(self._parts.lanes, wanted.model)
+        body = _encode({"content": wanted.content, "add_special": wanted.add_special})
+        return _json(await _ask(lane, b"POST", b"/tokenize", body, dict[str, list[int]]))
+
+    async def detokenize(self, request: Request) -> Response:
+        wanted = _detokenize(await self._body(request))
+        lane = find(self._parts.lanes, wanted.model)
+        return _json(await _ask(lane, b"POST", b"/detokenize", _encode({"tokens": wanted.tokens}), dict[str, str]))
+
+    async def count_tokens(self, request: Request) -> Response:
+        wanted = messages.parse_count(await self._body(request))
+        lane = find(self._parts.lanes, wanted.model)
+        body = jobs(wanted.request)[0].body
+        counted = await _ask(lane, b"POST", b"/v1/chat/completions/input_tokens", body, _Counted)
+        return Response(messages.render_count(counted.input_tokens), media_type="application/json")
+
+    async def unreachable(self, request: Request) -> Response:
+        raise InternalError("this path is served elsewhere")
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self._parts.stack.gateway.request_bytes_max
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
+        return bytes(body)
+
+
+def _shown(lane: Lane) -> dict[str, Any]:
+    """A model in OpenAI's shape, and what else is worth knowing of it."""
+    replica = lane.replica
+    return {
+        "id": lane.model,
+        "object": "model",
+        "created": lane.created_s,
+        "owned_by": "inhouse",
+        "state": lane.state,
+        "engine": "llamacpp",
+        "context": replica.context_tokens if replica is not None else None,
+        "slots": replica.slots if replica is not None else None,
+    }
+
+
+async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) -> Any:
+    """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
+    if not lane.ready:
+        raise lane.unready()
+    reply = await lane.pool().request(method, path, body)
+    answer = await reply.read()
+    if reply.status == 400:
+        raise BadRequest("the engine refused this input")
+    try:
+        if reply.status == 200:
+            return msgspec.json.decode(answer, type=shape)
+    except msgspec.DecodeError:
+        pass
+    raise EngineError(f"the engine of '{lane.model}' answered with status {reply.status}")
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode(body), status, headers, media_type="application/json")
+
+
+def _page(name: str, media_type: str) -> Handler:
+    async def page(request: Request) -> Response:
+        text = resources.files("inhouse.gateway").joinpath("web", name).read_bytes()
+        return Response(text, headers={"content-type": media_type, "content-security-policy": _CSP})
+
+    return page
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
+    render = messages.render_error if request.url.path.startswith("/v1/messages") else errors.body
+    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
+    return Response(render(error), error.status, headers, media_type="application/json")
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    path = request.url.path
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "POST")
+        return await _refuse(request, MethodNotAllowed(f"{path} takes {allow}, not {request.method}", allow=allow))
+    return await _refuse(request, NotFound(f"there is no {path[:200]} here; the paths that exist are listed at /docs"))
+
+
+async def _refuse_fault(request: Request, error: Exception) -> Response:
+    return await _refuse(request, InternalError("an internal error; the log of this server says more"))

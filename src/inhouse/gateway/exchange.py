@@ -1,0 +1,306 @@
+"""One hot request on its connection: the body as it comes in, the answer as it goes out.
+
+Theory of operation. `GatewayProtocol` makes an Exchange at the headers and feeds it the body; `run` is the task that
+answers it (`pipeline.answer`). Three things can happen from outside at any time: the client leaves (`lost`: the task is
+cancelled, nothing more is written), the server stops (`stop`: the task is cancelled and the client is told why), the
+client reads too slowly (`pause`: the engine's reply is not read until `resume`).
+
+To uvicorn's protocol an Exchange looks like its own request cycle: `response_complete`, `keep_alive`,
+`disconnected` and `message_event` are what that code reads and sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from http import HTTPStatus
+from typing import Protocol
+
+from inhouse.engines.http import Reply
+from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
+from inhouse.gateway.apis import Api
+from inhouse.pipeline import answer
+from inhouse.runtime import Parts
+from inhouse.telemetry.entry import Entry
+from inhouse.wire import errors
+from inhouse.wire.call import Call, View
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_EVENT_STREAM = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+_JSON = b"content-type: application/json\r\n"
+_PREFER_WAIT_S_MAX = 600.0
+
+
+class Wire(Protocol):
+    """The connection as an Exchange sees it."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def default_headers(self) -> bytes:
+        """`date` and what else belongs to every response, as header lines."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """The response is written whole."""
+
+    def hang_up(self) -> None:
+        """Closes the connection at once."""
+
+
+class _Flag:
+    """Stands in for the event that uvicorn sets when a request cycle has news; an Exchange is told directly."""
+
+    def set(self) -> None:
+        return None
+
+
+class Exchange:
+    """See the module. Headers are the raw ones, names in lower case."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        parts: Parts,
+        api: Api,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        keep_alive: bool,
+        chunked: bool,
+        expects_continue: bool,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.entry = Entry(request_id=os.urandom(12).hex(), api=api.name, arrived_s=loop.time())
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _Flag()
+        self.prefer_wait_s = 0.0
+        self._wire = wire
+        self._parts = parts
+        self._api = api
+        self._chunked = chunked
+        self._expects_continue = expects_continue
+        self._task: asyncio.Task[None] | None = None
+        self._stopped_by: ApiError | None = None
+        # the body
+        self._authorization: bytes | None = None
+        self._x_api_key: bytes | None = None
+        self._media: bytes | None = None
+        self._cors = b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_whole = False
+        self._body_error: ApiError | None = None
+        self._body_waiter: asyncio.Future[None] | None = None
+        # the answer
+        self._opening: bytes | None = None
+        self._begun = False
+        self._replies: list[Reply] = []
+        self._paused_since_s: float | None = None
+        for name, value in headers:
+            self._read_header(name, value)
+
+    def _read_header(self, name: bytes, value: bytes) -> None:
+        match name:
+            case b"authorization":
+                self._authorization = value
+            case b"x-api-key":
+                self._x_api_key = value
+            case b"content-type":
+                self._media = value
+            case b"content-length":
+                self._check_length(int(value) if value.isdigit() else 0)
+            case b"prefer":
+                self.prefer_wait_s = _wait_of(value)
+            case b"origin":
+                self._cors = _cors(value, self._parts.stack.gateway.cors_origins)
+
+    # the connection calls these
+    def run(self) -> asyncio.Task[None]:
+        task = self._task = asyncio.get_running_loop().create_task(answer(self._parts, self))
+        return task
+
+    def feed(self, data: bytes) -> None:
+        if self._body_error is not None or self.response_complete:
+            return  # read past
+        self._check_length(self._body_bytes + len(data))
+        self._body_bytes += len(data)
+        self._body.append(data)
+
+    def fed(self) -> None:
+        self._body_whole = True
+        self._wake()
+
+    def lost(self) -> None:
+        """The client has gone."""
+        self.disconnected = True
+        if self._task is not None and not self.response_complete:
+            self._task.cancel()
+
+    def stop(self, reason: ApiError) -> None:
+        """The server ends the answer and says why."""
+        if self._task is not None and self._stopped_by is None and not self.response_complete:
+            self._stopped_by = reason
+            self._task.cancel()
+
+    def pause(self) -> None:
+        if self._paused_since_s is None:
+            self._paused_since_s = asyncio.get_running_loop().time()
+        for reply in self._replies:
+            reply.pause()
+
+    def resume(self) -> None:
+        self._paused_since_s = None
+        for reply in self._replies:
+            reply.resume()
+
+    def check(self, now_s: float, *, body_s_max: float, stall_s_max: float) -> None:
+        """About once a second: a body that takes too long, a client that has stopped reading."""
+        if self._body_waiter is not None and now_s - self.entry.arrived_s > body_s_max:
+            self._refuse_body(RequestTimeout(f"the body did not arrive within {body_s_max:g} s; send it faster"))
+        if self._paused_since_s is not None and now_s - self._paused_since_s > stall_s_max:
+            self._wire.hang_up()
+
+    # the pipeline calls these
+    @property
+    def credentials(self) -> tuple[bytes | None, bytes | None]:
+        return self._authorization, self._x_api_key
+
+    def stopped_by(self) -> ApiError | None:
+        return self._stopped_by
+
+    async def call(self) -> Call:
+        body = await self._whole_body()
+        return self._api.parse(body, self.entry.request_id, time.time())
+
+    async def _whole_body(self) -> bytes:
+        if self._media is not None and b"json" not in self._media.lower():
+            raise UnsupportedMedia("the body must be JSON: send the header `Content-Type: application/json`")
+        if not self._body_whole and self._body_error is None:
+            if self._expects_continue:
+                self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._body_waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._body_waiter
+            finally:
+                self._body_waiter = None
+        if self._body_error is not None:
+            raise self._body_error
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return body
+
+    def attach(self, reply: Reply) -> None:
+        self._replies.append(reply)
+        if self._paused_since_s is not None:
+            reply.pause()
+
+    def detach(self, reply: Reply) -> None:
+        self._replies.remove(reply)
+
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+            self.keep_alive = self.keep_alive and self._chunked
+            self._opening = self._head(200, _EVENT_STREAM + framing)
+
+    def write(self, data: bytes) -> None:
+        if self.disconnected:
+            return
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        opening, self._opening = self._opening, None
+        self._wire.write(framed if opening is None else opening + framed)
+
+    def finish(self, view: View, closing: bytes) -> None:
+        if view.streams:
+            self._close_stream(closing)
+        else:
+            self._respond(200, _JSON, closing)
+
+    def fail(self, view: View | None, error: ApiError) -> None:
+        if view is None or not self._begun or self._opening is not None:
+            self._opening = None  # nothing was sent yet: it can still be an ordinary refusal
+            self._refuse(error)
+            return
+        self.entry.failed = True
+        self.entry.status = 200
+        self._close_stream(view.fail(error))
+
+    # the rest is ours
+    def _head(self, status: int, lines: bytes) -> bytes:
+        return b"%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
+            STATUS_LINES[status],
+            self._wire.default_headers(),
+            lines,
+            self.entry.request_id.encode(),
+            self._cors,
+            b"" if self.keep_alive else b"connection: close\r\n",
+        )
+
+    def _respond(self, status: int, lines: bytes, body: bytes) -> None:
+        if self.disconnected:
+            return
+        head = self._head(status, b"%bcontent-length: %d\r\n" % (lines, len(body)))
+        self._wire.write(head + body)
+        self._complete()
+
+    def _refuse(self, error: ApiError) -> None:
+        if not self._body_whole:
+            self.keep_alive = False  # what is left of the body is not worth reading
+        lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
+        self._respond(error.status, _JSON + lines, self._api.error_body(error))
+
+    def _close_stream(self, closing: bytes) -> None:
+        if self.disconnected:
+            return
+        self.begin()
+        opening, self._opening = self._opening or b"", None
+        if self._chunked:
+            last = b"%x\r\n%b\r\n" % (len(closing), closing) if closing else b""
+            self._wire.write(opening + last + b"0\r\n\r\n")
+        else:
+            self._wire.write(opening + closing)
+        self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self._wire.answered(self)
+
+    def _check_length(self, body_bytes: int) -> None:
+        limit = self._parts.stack.gateway.request_bytes_max
+        if body_bytes > limit and self._body_error is None:
+            self._refuse_body(
+                BodyTooLarge(
+                    f"the body is larger than {limit} bytes; send less, or raise `gateway.request_bytes_max` "
+                    "in inhouse.yaml"
+                )
+            )
+
+    def _refuse_body(self, error: ApiError) -> None:
+        self._body_error = error
+        self._body = []
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
+
+
+def _wait_of(prefer: bytes) -> float:
+    """Seconds of `Prefer: wait=N` (RFC 7240, section 4.3); 0 where there is none."""
+    for item in prefer.split(b","):
+        name, _, value = item.strip().partition(b"=")
+        if name.strip().lower() == b"wait" and value.strip().isdigit():
+            return min(float(value), _PREFER_WAIT_S_MAX)
+    return 0.0
+
+
+def _cors(origin: bytes, allowed: list[str]) -> bytes:
+    if "*" in allowed:
+        return b"access-control-allow-origin: *\r\n"
+    if origin.decode("latin-1") in allowed:
+        return b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+    return b""

@@ -1,0 +1,167 @@
+"""Runs the gateway: socket, event loop, signals, and a clean end.
+
+SIGTERM drains: open answers go on for up to `gateway.drain`. Ctrl-C (SIGINT) ends them at once, with an event that
+says so. A second signal of either kind ends the process immediately; engines end with it in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, cast
+
+import uvicorn
+import uvloop
+
+from inhouse.config import GatewaySpec, Stack
+from inhouse.core import GatewayReport, Report
+from inhouse.errors import ShuttingDown, StackError
+from inhouse.gateway import app
+from inhouse.gateway.protocol import GatewayProtocol
+from inhouse.runtime import Parts, running
+
+_BACKLOG = 2048
+_CLOSE_S = 5.0
+
+
+def serve(stack: Stack, *, environ: Mapping[str, str], report: Callable[[Report], None]) -> int:
+    """Serves until told to stop; returns the exit code. Blocking. Raises InhouseError if it cannot begin."""
+    began_s = time.monotonic()
+    listener = _listen(stack.gateway)
+    try:
+        return uvloop.run(_serve(stack, environ, report, listener, began_s))
+    finally:
+        listener.close()
+
+
+async def _serve(
+    stack: Stack,
+    environ: Mapping[str, str],
+    report: Callable[[Report], None],
+    listener: socket.socket,
+    began_s: float,
+) -> int:
+    async with running(stack, environ, report) as parts:
+        server = _Server(_config(stack.gateway, parts), parts, report)
+        parts.sweepers.append(server.sweep)
+        url = _url(stack.gateway, listener)
+        server.on_started = lambda: report(
+            GatewayReport("listening", url=url, start_s=round(time.monotonic() - began_s, 3))
+        )
+        with server.signals():
+            await server.serve(sockets=[listener])
+    report(GatewayReport("stopped"))
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with two speeds of stopping."""
+
+    def __init__(self, config: uvicorn.Config, parts: Parts, report: Callable[[Report], None]) -> None:
+        super().__init__(config)
+        self.on_started: Callable[[], None] = lambda: None
+        self._parts = parts
+        self._report = report
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
+        self.on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """uvicorn's own handling is replaced by `signals`."""
+        yield
+
+    @contextlib.contextmanager
+    def signals(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        graces = {signal.SIGINT: 0.0, signal.SIGTERM: self._parts.stack.gateway.drain}
+        for number, grace_s in graces.items():
+            loop.add_signal_handler(number, self._stop, number, grace_s)
+        try:
+            yield
+        finally:
+            for number in graces:
+                loop.remove_signal_handler(number)
+
+    def sweep(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for connection in tuple(self.server_state.connections):
+            cast(GatewayProtocol, connection).check(now_s)
+
+    def _stop(self, number: int, grace_s: float) -> None:
+        if self.should_exit:
+            self._parts.log.close()
+            os._exit(128 + number)  # engines hang on a pipe of ours, which closes now
+        self.should_exit = True
+        self._parts.draining = True
+        self._report(GatewayReport("draining", open_requests=len(self.server_state.tasks)))
+        asyncio.get_running_loop().call_later(grace_s, self._end_answers)
+
+    def _end_answers(self) -> None:
+        reason = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
+        for connection in tuple(self.server_state.connections):
+            cast(GatewayProtocol, connection).stop(reason)
+        asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        for connection in tuple(self.server_state.connections):
+            cast(GatewayProtocol, connection).hang_up()
+        self.force_exit = True
+
+
+def _config(spec: GatewaySpec, parts: Parts) -> uvicorn.Config:
+    protocol: Any = functools.partial(GatewayProtocol, parts=parts)
+    return uvicorn.Config(
+        app.build(parts),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(spec.keep_alive),
+        backlog=_BACKLOG,
+        ssl_certfile=spec.tls_cert,
+        ssl_keyfile=spec.tls_key,
+    )
+
+
+def _listen(spec: GatewaySpec) -> socket.socket:
+    """A listening socket. IPPROTO_TCP is named, or accepted sockets would not get TCP_NODELAY. Raises StackError."""
+    try:
+        found = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise StackError(f"cannot listen on {spec.host}: {error.strerror}", where="gateway.host") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise StackError(
+            f"cannot listen on {spec.host} port {spec.port}: {error.strerror}",
+            where="gateway.port",
+            hint=f"another program may use it; choose another with --port {spec.port + 1}, or 0 for any free one",
+        ) from None
+    return listener
+
+
+def _url(spec: GatewaySpec, listener: socket.socket) -> str:
+    scheme = "https" if spec.tls_cert else "http"
+    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"{scheme}://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,102 @@
+"""The spine: credentials in, answer out, everything given back on the way up.
+
+    identify                                401
+      parse(body)                           400 408 413 415
+        find the lane of the model          404
+          a turn at a slot                  429 503 504
+            the engine's stream             502 504
+    ← client ← view ← events ← engine
+
+Leaving is entering in reverse: stream closed → slot freed → booked for the tokens really sent. A hang-up cancels the
+task that runs this; it is swallowed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from inhouse.core import Usage
+from inhouse.dispatch import direct, lane
+from inhouse.errors import ApiError, InternalError, ShuttingDown
+from inhouse.runtime import Parts
+from inhouse.telemetry.entry import HUNG_UP, Entry
+from inhouse.wire.call import Call, View
+
+
+class Request(direct.Client, Protocol):
+    """One request at the door, and the way back to its client."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+    @property
+    def credentials(self) -> tuple[bytes | None, bytes | None]:
+        """The raw values of `Authorization` and `x-api-key`."""
+
+    async def call(self) -> Call:
+        """The parsed body. Raises BadRequest and its kin."""
+
+    def finish(self, view: View, closing: bytes) -> None:
+        """The whole answer, or the end of its stream."""
+
+    def fail(self, view: View | None, error: ApiError) -> None:
+        """A refusal; after the first byte of a stream, its terminal event."""
+
+    def stopped_by(self) -> ApiError | None:
+        """Why the request was cancelled, where it was not the client who left."""
+
+
+async def answer(parts: Parts, request: Request) -> None:
+    """Answers one request. Never raises; every way out is told to the client and booked."""
+    entry = request.entry
+    view: View | None = None
+    try:
+        if parts.draining:
+            raise ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
+        identity = parts.identify(*request.credentials)
+        entry.key_id, entry.tenant = identity.key_id, identity.tenant
+        call = await request.call()
+        view = call.view
+        found = lane.find(parts.lanes, call.model)
+        entry.model = found.model
+        request.finish(view, await direct.answer(call, found, request, entry))
+        entry.status = 200
+    except ApiError as error:
+        _fail(request, view, error)
+    except asyncio.CancelledError:
+        reason = request.stopped_by()
+        if reason is not None:
+            _fail(request, view, reason)
+        else:
+            entry.status = HUNG_UP
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
+        # the kind and place of the fault, never its text, which may hold content
+        parts.log.event("error", "internal error", request_id=entry.request_id, fault=_place(error))
+        _fail(request, view, InternalError("an internal error; the log of this server says more under the request id"))
+    _book(parts, entry, view)
+
+
+def _fail(request: Request, view: View | None, error: ApiError) -> None:
+    request.fail(view, error)
+    request.entry.code = error.code
+    if not request.entry.failed:
+        request.entry.status = error.status
+
+
+def _book(parts: Parts, entry: Entry, view: View | None) -> None:
+    entry.ended_s = asyncio.get_running_loop().time()
+    if view is not None:
+        entry.events = view.events_seen
+        # an engine that was cut off has not said its usage: its events are the tokens that were sent
+        entry.usage = view.usage if view.usage.total_tokens else Usage(completion_tokens=view.events_seen)
+    parts.metrics.book(entry)
+    parts.log.request(entry)
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+    return type(error).__name__ + where

@@ -1,0 +1,211 @@
+"""Builds and closes the parts of one serving process. The only place where they are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast
+
+from inhouse.admission.queue import SlotQueue
+from inhouse.admission.turns import Turns
+from inhouse.config import ModelSpec, Stack, state_folder
+from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
+from inhouse.dispatch.lane import Lane
+from inhouse.engines.hardware import usable_cores
+from inhouse.engines.llamacpp import LlamaCpp
+from inhouse.engines.replica import Replica
+from inhouse.errors import InhouseError
+from inhouse.store.sqlite import SqliteStore
+from inhouse.telemetry.log import Log
+from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.tenancy.auth import Authenticator
+from inhouse.tenancy.keys import first_key
+from inhouse.weights.gguf import read_gguf
+from inhouse.weights.sources import resolve
+
+_T = TypeVar("_T")
+
+TICK_S = 0.25
+_TICKS_PER_SWEEP = 4
+_ALARM_TICKS = 240
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the requests of one process share."""
+
+    stack: Stack
+    identify: Callable[[bytes | None, bytes | None], Identity]
+    lanes: Mapping[str, Lane]
+    log: Log
+    metrics: Metrics
+    draining: bool = False
+    sweepers: list[Callable[[], None]] = field(default_factory=list)
+    """Called about once a second, in the event loop."""
+    heartbeat_s: float = 0.0
+    """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
+
+
+@contextlib.asynccontextmanager
+async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
+    """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
+    async with contextlib.AsyncExitStack() as exits:
+        log = Log(level=stack.log.level, form=stack.log.format)
+        exits.callback(log.close)
+        store = exits.enter_context(contextlib.closing(SqliteStore(state_folder(stack, environ))))
+        auth = _authenticator(stack, environ, store, report)
+        lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
+        metrics = Metrics(functools.partial(_readings, lanes))
+        identify = auth.identify if stack.auth.enabled else _anyone
+        parts = Parts(stack=stack, identify=identify, lanes=lanes, log=log, metrics=metrics)
+        parts.sweepers.append(auth.refresh)
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="inhouse-", ignore_cleanup_errors=True)))
+        tasks = [asyncio.create_task(_tick(parts), name="tick")]
+        for index, (name, spec) in enumerate(stack.models.items()):
+            own = folder / str(index)
+            own.mkdir(mode=0o700)
+            coroutine = _serve_model(lanes[name], spec, own, parts, report)
+            tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))
+        exits.push_async_callback(_cancel, tasks)
+        yield parts
+
+
+def _authenticator(
+    stack: Stack, environ: Mapping[str, str], store: SqliteStore, report: Callable[[Report], None]
+) -> Authenticator:
+    own = environ.get("INHOUSE_API_KEY")
+    auth = Authenticator(store, static_keys=[own] if own else [], clock=time.time)
+    if stack.auth.enabled and not own:
+        minted = first_key(store, now=time.time())
+        if minted is not None:
+            report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
+    return auth
+
+
+def _anyone(authorization: bytes | None, x_api_key: bytes | None) -> Identity:
+    return ANONYMOUS
+
+
+def _lane(name: str, spec: ModelSpec) -> Lane:
+    return Lane(
+        model=name,
+        source=spec.source,
+        created_s=int(time.time()),
+        turns=Turns(SlotQueue(name, waiting_max=spec.queue_requests_max)),
+        load_wait_s=spec.load_wait,
+        queue_wait_s=spec.queue_wait_max,
+    )
+
+
+def _readings(lanes: Mapping[str, Lane]) -> Iterator[LaneReading]:
+    for lane in lanes.values():
+        queue = lane.turns.queue
+        yield LaneReading(lane.model, lane.ready, queue.capacity, queue.serving, queue.waiting)
+
+
+async def _serve_model(
+    lane: Lane, spec: ModelSpec, folder: Path, parts: Parts, report: Callable[[Report], None]
+) -> None:
+    """Fetches the weights of one model and keeps its replica alive."""
+    loop = asyncio.get_running_loop()
+
+    def tell(what: ReplicaReport) -> None:
+        report(what)
+        if what.state == "restarting":
+            parts.metrics.restarted(lane.model)
+        parts.log.event(
+            "info" if what.reason is None else "error",
+            f"engine {what.state}",
+            model=lane.model,
+            reason=what.reason,
+            load_s=what.load_s,
+        )
+
+    def progress(done_bytes: int, total_bytes: int | None) -> None:
+        loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
+
+    try:
+        file = await _in_thread(lambda: resolve(spec.source, base=Path.cwd(), progress=progress))
+        header = read_gguf(file)
+    except InhouseError as error:
+        lane.failure = error.message
+        reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
+        tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=reason))
+        return
+    lane.replica = Replica(
+        LlamaCpp(
+            model=lane.model,
+            file=file,
+            context_tokens=min(spec.context, header.context_tokens or spec.context),
+            slots=spec.slots,
+            threads=spec.threads or usable_cores(),
+            pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
+            binary=spec.engine_binary,
+            extra_args=tuple(spec.engine_args),
+        ),
+        folder,
+        start_s_max=spec.start_timeout,
+        silence_s_max=spec.idle_timeout,
+        report=tell,
+        slots_changed=lane.turns.resize,
+    )
+    parts.sweepers.append(lane.replica.sweep)
+    await lane.replica.run()
+
+
+async def _tick(parts: Parts) -> None:
+    """The one clock: deadlines, sweeps, batches. An error in it is logged and never stops it."""
+    ticks = 0
+    while True:
+        parts.heartbeat_s = time.monotonic()
+        try:
+            for lane in parts.lanes.values():
+                lane.turns.expire()
+            if ticks % _TICKS_PER_SWEEP == 0:
+                for sweep in parts.sweepers:
+                    sweep()
+            parts.metrics.flush()
+        except InhouseError as error:
+            if ticks % _ALARM_TICKS == 0:
+                parts.log.event("error", "state folder", reason=error.message)
+        parts.log.flush()
+        ticks += 1
+        await asyncio.sleep(TICK_S)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Runs `work` in a daemon thread: a download that hangs never keeps the process from ending."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[_T] = loop.create_future()
+
+    def settle(value: _T | None, error: BaseException | None) -> None:
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(cast(_T, value))
+
+    def run() -> None:
+        try:
+            value, error = work(), None
+        except Exception as failure:  # noqa: BLE001 - handed to the waiter
+            value, error = None, failure
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=run, daemon=True, name="weights").start()
+    return await result

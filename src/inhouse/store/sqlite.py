@@ -1,0 +1,171 @@
+"""Keys in one SQLite file, `inhouse.sqlite3`, in the state folder: nothing to install, safe between processes.
+
+Write-ahead logging lets readers go on while another process writes. Commits are synced to the disk (`synchronous =
+FULL`): a revocation that was confirmed survives a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from inhouse.errors import StateError
+from inhouse.store import folder, schema
+from inhouse.store.contract import Key
+
+FILE_NAME = "inhouse.sqlite3"
+PAGE_BYTES = 4096
+
+_COLUMNS = "id, hash, note, tenant, roles, created_at, expires_at, revoked_at"
+
+
+class SqliteStore:
+    """A `KeyStore`; also a context manager that closes it. Making one creates or migrates the file.
+
+    `busy_s` bounds how long a write waits for another process's; `bytes_max` how large the file may grow.
+    """
+
+    def __init__(self, state_dir: Path, *, busy_s: float = 2.0, bytes_max: int = 1 << 40) -> None:
+        self._path = state_dir / FILE_NAME
+        self._busy_s = busy_s
+        self._pages_max = max(1, bytes_max // PAGE_BYTES)
+        self._lock = threading.RLock()
+        self._generation = 0
+        folder.prepare(state_dir)
+        folder.make_private_file(self._path)
+        self._connection = self._connect()
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def add(self, key: Key) -> None:
+        with self._writing() as connection:
+            _insert(connection, key)
+
+    def add_if_none_live(self, key: Key, *, now: float) -> bool:
+        with self._writing() as connection:
+            live = connection.execute(
+                "SELECT 1 FROM keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?) LIMIT 1", (now,)
+            ).fetchone()
+            if live is None:
+                _insert(connection, key)
+            return live is None
+
+    def by_id(self, key_id: str) -> Key | None:
+        with self._lock, folder.telling_sqlite_errors(self._path):
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()  # noqa: S608
+        return None if row is None else self._key(row)
+
+    def list(self) -> tuple[Key, ...]:
+        with self._lock, folder.telling_sqlite_errors(self._path):
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()  # noqa: S608
+        return tuple(self._key(row) for row in rows)
+
+    def revoke(self, key_id: str, *, at: float) -> Key | None:
+        with self._writing() as connection:
+            connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (at, key_id))
+            return self.by_id(key_id)
+
+    def version(self) -> Hashable:
+        """`data_version` moves with others' commits, `total_changes` with ours; a file put in its place is reopened."""
+        with self._lock, folder.telling_sqlite_errors(self._path):
+            if self._identity() != self._file:
+                outdated, self._connection = self._connection, self._connect()
+                outdated.close()
+                self._generation += 1
+            (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return self._generation, data_version, self._connection.total_changes
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        with folder.telling_sqlite_errors(self._path):
+            connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=self._busy_s,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
+                if not schema.is_current(connection, self._path):
+                    with folder.locked(self._path.parent):
+                        connection.execute("PRAGMA journal_mode = WAL")
+                        schema.migrate(connection, self._path)
+            except BaseException:
+                connection.close()
+                raise
+        self._file = self._identity()
+        return connection
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            status = os.stat(self._path)
+        except OSError as error:
+            raise StateError(
+                f"the state file {self._path} is gone ({error.strerror}); "
+                "put it back, or restart to begin with a new one"
+            ) from error
+        return status.st_dev, status.st_ino
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction, from its first look to its last change."""
+        with self._lock, folder.telling_sqlite_errors(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _key(self, row: tuple[Any, ...]) -> Key:
+        key_id, digest, note, tenant, roles, created_at, expires_at, revoked_at = row
+        try:
+            return Key(
+                key_id, bytes(digest), note, tenant, frozenset(json.loads(roles)), created_at, expires_at, revoked_at
+            )
+        except (TypeError, ValueError) as error:
+            raise StateError(
+                f"the key '{key_id}' in {self._path} is damaged; revoke it with `inhouse keys revoke {key_id}`, "
+                "or restore the file from a backup"
+            ) from error
+
+
+def _insert(connection: sqlite3.Connection, key: Key) -> None:
+    row = (
+        key.id,
+        key.hash,
+        key.note,
+        key.tenant,
+        json.dumps(sorted(key.roles)),
+        key.created_at,
+        key.expires_at,
+        key.revoked_at,
+    )
+    try:
+        connection.execute(f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+    except sqlite3.IntegrityError as error:
+        raise ValueError(f"the key '{key.id}' cannot be added: {error}") from error

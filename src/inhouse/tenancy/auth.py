@@ -1,0 +1,161 @@
+"""Which caller a request's credentials prove. The one place that compares secrets.
+
+Theory of operation. A header that proved itself once is remembered by its SHA-256, so the usual request costs one hash
+and one dict lookup. What is not remembered is taken apart, looked up by the key's public id and its secret's hash
+compared in constant time. Only success is remembered, in a bounded number of entries; the oldest unused one goes first.
+Expiry is looked at every time. `refresh()`, called every second by the owner, forgets everything when any process
+changed the store: a revocation holds at the next refresh.
+
+Not here: roles and quotas, which build on the `Identity`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from inhouse.core import Identity
+from inhouse.errors import StackError, StateError, Unauthorized, Unavailable
+from inhouse.store.contract import Key, KeyStore
+from inhouse.tenancy import keys
+
+STATIC_KEY_LENGTH_MIN = 16
+HEADER_BYTES_MAX = 8192
+_NO_HASH = bytes(32)
+
+_HOW = "send it as `Authorization: Bearer <key>` or `x-api-key: <key>`"
+_ANOTHER = "`inhouse keys create` makes a new one"
+
+
+class Authenticator:
+    """Proves callers against a store of keys, against static keys, or both.
+
+    `static_keys` come from the environment and belong to the tenant `default`; they cannot be revoked. Raises
+    `StackError` for one that is too short or could not be sent in a header.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore | None,
+        *,
+        static_keys: Iterable[str] = (),
+        clock: Callable[[], float] = time.time,
+        remembered_max: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._static = tuple(
+            (keys.hash_of(_checked(key)), Identity(key_id=f"static-{number}"))
+            for number, key in enumerate(static_keys, start=1)
+        )
+        self._remembered: OrderedDict[bytes, tuple[Identity, float | None]] = OrderedDict()
+        self._remembered_max = remembered_max
+        self._version = None if store is None else store.version()
+
+    def identify(self, authorization: bytes | None, x_api_key: bytes | None) -> Identity:
+        """The caller; the arguments are raw header values. Raises `Unauthorized`, `Unavailable`.
+
+        `Authorization` goes first; `x-api-key` counts where it is missing or of another scheme than Bearer.
+        """
+        presented = x_api_key if authorization is None else authorization
+        if presented is None:
+            raise Unauthorized(f"no API key was sent; {_HOW}; {_ANOTHER}")
+        if len(presented) > HEADER_BYTES_MAX:
+            raise Unauthorized(f"the header with the API key is longer than {HEADER_BYTES_MAX} bytes; {_HOW}")
+        digest = hashlib.sha256(presented).digest()
+        if authorization is None:
+            digest += b"x"  # the same bytes in the other header are another proof
+        known = self._remembered.get(digest)
+        if known is not None:
+            identity, expires_at = known
+            if expires_at is None or self._clock() < expires_at:
+                self._remembered.move_to_end(digest)
+                return identity
+            del self._remembered[digest]
+        key = presented.strip(b" \t") if authorization is None else _bearer(authorization)
+        if key is None:
+            if x_api_key is not None:
+                return self.identify(None, x_api_key)
+            raise Unauthorized(f"the Authorization header is not of the form `Bearer <key>`; {_HOW}")
+        identity, expires_at = self._prove(_text(key))
+        self._remembered[digest] = identity, expires_at
+        if len(self._remembered) > self._remembered_max:
+            self._remembered.popitem(last=False)
+        return identity
+
+    def refresh(self) -> None:
+        """Forget what was proven if the store has changed since the last call, or cannot be asked (`StateError`)."""
+        if self._store is None:
+            return
+        try:
+            version = self._store.version()
+        except StateError:
+            self._remembered.clear()
+            raise
+        if version != self._version:
+            self._remembered.clear()
+            self._version = version
+
+    def _prove(self, presented: str) -> tuple[Identity, float | None]:
+        whole_hash = keys.hash_of(presented)
+        for static_hash, identity in self._static:
+            if hmac.compare_digest(static_hash, whole_hash):
+                return identity, None
+        parts = keys.split(presented)
+        key = None if parts is None else self._by_id(parts[0])
+        secret_hash = _NO_HASH if parts is None else keys.hash_of(parts[1])
+        if key is None or not hmac.compare_digest(key.hash, secret_hash):
+            raise Unauthorized(f"this API key is not known here; check that it was copied whole; {_ANOTHER}")
+        if key.revoked_at is not None:
+            raise Unauthorized(f"this API key was revoked on {_day(key.revoked_at)}; {_ANOTHER}")
+        if not key.live(self._clock()):
+            raise Unauthorized(f"this API key expired on {_day(key.expires_at or 0)}; {_ANOTHER}")
+        return Identity(key_id=key.id, tenant=key.tenant, roles=key.roles), key.expires_at
+
+    def _by_id(self, key_id: str) -> Key | None:
+        if self._store is None:
+            return None
+        try:
+            return self._store.by_id(key_id)
+        except StateError as error:
+            raise Unavailable(
+                "API keys cannot be checked now, the gateway cannot read its state; its log says why", retry_after_s=5
+            ) from error
+
+
+def _bearer(authorization: bytes) -> bytes | None:
+    """What follows `Bearer`; None for another scheme (RFC 9110, 11.4: schemes know no case)."""
+    scheme, _, rest = authorization.strip(b" \t").partition(b" ")
+    return rest.strip(b" \t") if scheme.lower() == b"bearer" else None
+
+
+def _text(key: bytes) -> str:
+    if not key:
+        raise Unauthorized(f"the API key that was sent is empty; {_HOW}; {_ANOTHER}")
+    if not all(0x21 <= byte <= 0x7E for byte in key):
+        raise Unauthorized(f"the API key that was sent contains spaces or characters that no key has; {_HOW}")
+    return key.decode("ascii")
+
+
+def _checked(key: str) -> str:
+    if len(key) < STATIC_KEY_LENGTH_MIN:
+        raise StackError(
+            f"the key in INHOUSE_API_KEY has {len(key)} characters, at least {STATIC_KEY_LENGTH_MIN} are needed",
+            where="INHOUSE_API_KEY",
+            hint="`openssl rand -hex 32` makes a good one",
+        )
+    if not all("\x21" <= character <= "\x7e" for character in key):
+        raise StackError(
+            "the key in INHOUSE_API_KEY contains spaces or characters that cannot be sent in a header; "
+            "use letters, digits and signs of ASCII",
+            where="INHOUSE_API_KEY",
+        )
+    return key
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,240 @@
+"""The header of a GGUF file, read without its weights and without trust.
+
+Every count and length is checked against what is left of the file and against a limit before anything is read, large
+arrays (a vocabulary has hundreds of thousands of entries) are stepped over, and whatever is wrong comes out as
+`WeightsError`. The format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+from inhouse.errors import WeightsError
+from inhouse.weights.cursor import NUMBERS, U32, U64, Cursor, Malformed
+from inhouse.weights.ggml import FILE_TYPES, TENSOR_TYPES
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+ENTRIES_MAX = 65_536
+TENSORS_MAX = 100_000
+KEY_BYTES_MAX = 65_535
+NAME_BYTES_MAX = 512
+TEXT_BYTES_MAX = 2**20
+KEPT_BYTES_MAX = 2**24
+
+Scalar = int | float | bool | str
+
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What a GGUF file says of itself; None where it says nothing.
+
+    Of a split model this describes one part: `parameters` and `tensors_count` are those of the part, and parts after
+    the first usually name no architecture.
+    """
+
+    version: int
+    architecture: str | None
+    name: str | None
+    context_tokens: int | None
+    """What the model was trained for; what fits in memory is often less."""
+    layers: int | None
+    embedding: int | None
+    """Length of a hidden vector."""
+    vocabulary: int | None
+    parameters: int
+    file_type: str | None
+    """The quantisation as people know it, such as `Q4_K_M`."""
+    has_chat_template: bool
+    tensors_count: int
+    splits_count: int
+    """Files that the model consists of."""
+    file_bytes: int
+    """How large the file must be at least for all of its tensors to be in it."""
+    scalars: Mapping[str, Scalar]
+    """All metadata that are single values, by their key in the file; arrays and very long texts are left out."""
+
+
+def read_gguf(path: Path) -> GgufHeader:
+    """Also raises `WeightsError` where the file is shorter than its header promises."""
+    try:
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            header = read_header(stream, size, label=str(path))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if size < header.file_bytes:
+        raise WeightsError(
+            f"{path} is cut short: it has {size} bytes, its header promises {header.file_bytes}",
+            hint="copy or download it again",
+        )
+    return header
+
+
+def check(path: Path) -> None:
+    """The cheap look: is it a GGUF file of a known version? Raises `WeightsError`."""
+    try:
+        with path.open("rb") as stream:
+            _version(stream.read(8), str(path))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_header(stream: BinaryIO, size: int, *, label: str) -> GgufHeader:
+    """Of any seekable stream whose whole length is `size`; `label` names it in errors."""
+    try:
+        start = stream.read(8)
+        version = _version(start, label)
+        cursor = Cursor(stream, size, at=len(start))
+        tensors_count = cursor.count(TENSORS_MAX, "tensors")
+        entries_count = cursor.count(ENTRIES_MAX, "metadata entries")
+        scalars, array_lengths = _metadata(cursor, entries_count)
+        parameters, data_bytes = _tensors(cursor, tensors_count)
+        return _header(version, scalars, array_lengths, tensors_count, parameters, data_bytes, cursor.position)
+    except Malformed as error:
+        raise WeightsError(f"{label} is not a sound GGUF file: {error}", hint="copy or download it again") from None
+
+
+def _version(start: bytes, label: str) -> int:
+    if start[:4] != MAGIC:
+        raise WeightsError(f"{label} is not a GGUF file", hint=_what_it_is(start))
+    if len(start) < 8:
+        raise WeightsError(f"{label} is cut short: it has {len(start)} bytes", hint="copy or download it again")
+    (version,) = U32.unpack(start[4:8])
+    if version not in VERSIONS:
+        swapped = int.from_bytes(start[4:8], "big") in VERSIONS
+        raise WeightsError(
+            f"{label} is a GGUF file " + ("for big-endian machines" if swapped else f"of version {version}"),
+            hint=f"versions {' and '.join(map(str, VERSIONS))} for little-endian machines can be read; "
+            "llama.cpp converts others",
+        )
+    return int(version)
+
+
+def _what_it_is(start: bytes) -> str:
+    if not start:
+        return "it is empty; copy or download it again"
+    if start.startswith(b"version "):
+        return "it looks like a git-lfs pointer: run `git lfs pull` where it was cloned"
+    if start.startswith(b"PK\x03\x04"):
+        return "it is a zip archive or a PyTorch checkpoint; llama.cpp's convert_hf_to_gguf.py makes GGUF of models"
+    if start.lstrip().startswith((b"<", b"{")):
+        return "it is a web page or JSON, perhaps an error message saved in place of the model; download it again"
+    return "models are read in GGUF; llama.cpp's convert_hf_to_gguf.py makes it of others"
+
+
+def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Scalar], dict[str, int]]:
+    """Single values by key, and the lengths of lists by key."""
+    scalars: dict[str, Scalar] = {}
+    array_lengths: dict[str, int] = {}
+    kept_bytes = 0
+    for _ in range(count):
+        key = cursor.text(KEY_BYTES_MAX, "a key")
+        if key in scalars or key in array_lengths:
+            raise Malformed(f"the key {key[:80]!r} stands in it twice")
+        kind = int(cursor.number(U32))
+        if kind == _ARRAY:
+            array_lengths[key] = _skip_array(cursor, key)
+        elif kind == _STRING:
+            scalars[key] = cursor.text(TEXT_BYTES_MAX, f"{key[:80]!r}")
+        elif kind in NUMBERS:
+            scalars[key] = cursor.number(NUMBERS[kind])
+        else:
+            raise Malformed(f"the value of {key[:80]!r} has the unknown type {kind}")
+        value = scalars.get(key)
+        kept_bytes += len(key) + (len(value) if isinstance(value, str) else 8)
+        if kept_bytes > KEPT_BYTES_MAX:
+            raise Malformed(f"its metadata take more than {KEPT_BYTES_MAX} bytes")
+    return scalars, array_lengths
+
+
+def _skip_array(cursor: Cursor, key: str) -> int:
+    kind = int(cursor.number(U32))
+    length = int(cursor.number(U64))
+    if kind == _STRING:
+        cursor.skip_strings(length)
+    elif kind in NUMBERS:
+        cursor.skip(length * NUMBERS[kind].size)
+    else:
+        raise Malformed(f"the list {key[:80]!r} has entries of the unknown type {kind}")
+    return length
+
+
+def _tensors(cursor: Cursor, count: int) -> tuple[int, int]:
+    """Elements in all tensors, and the length of the data that they lie in."""
+    parameters = data_bytes = 0
+    for _ in range(count):
+        name = cursor.text(NAME_BYTES_MAX, "a tensor's name")
+        dimensions = int(cursor.number(U32))
+        if dimensions > 4:
+            raise Malformed(f"the tensor {name[:80]!r} has {dimensions} dimensions, 4 are possible")
+        elements = 1
+        for _ in range(dimensions):
+            elements *= int(cursor.number(U64))
+        kind = int(cursor.number(U32))
+        offset = int(cursor.number(U64))
+        _, block, block_bytes = TENSOR_TYPES.get(kind, ("", 1, 0))
+        parameters += elements
+        data_bytes = max(data_bytes, offset + elements // block * block_bytes)
+        if max(parameters, data_bytes) >= 2**63:
+            raise Malformed(f"the tensor {name[:80]!r} is impossibly large")
+    return parameters, data_bytes
+
+
+def _header(
+    version: int,
+    scalars: dict[str, Scalar],
+    array_lengths: dict[str, int],
+    tensors_count: int,
+    parameters: int,
+    data_bytes: int,
+    header_end: int,
+) -> GgufHeader:
+    architecture = _word(scalars, "general.architecture")
+    alignment = _whole(scalars, "general.alignment") or 32
+    if alignment & (alignment - 1) or alignment > 2**20:
+        raise Malformed(f"its alignment of {alignment} bytes is not a power of two up to 1 MiB")
+    data_start = -(-header_end // alignment) * alignment
+    file_type = _whole(scalars, "general.file_type")
+    name = scalars.get("general.name")
+    return GgufHeader(
+        version=version,
+        architecture=architecture,
+        name="".join(filter(str.isprintable, name))[:200] if isinstance(name, str) else None,
+        context_tokens=_whole(scalars, f"{architecture}.context_length"),
+        layers=_whole(scalars, f"{architecture}.block_count"),
+        embedding=_whole(scalars, f"{architecture}.embedding_length"),
+        vocabulary=array_lengths.get("tokenizer.ggml.tokens"),
+        parameters=parameters,
+        file_type=None if file_type is None else FILE_TYPES.get(file_type),
+        has_chat_template=bool(scalars.get("tokenizer.chat_template")),
+        tensors_count=tensors_count,
+        splits_count=_whole(scalars, "split.count") or 1,
+        file_bytes=data_start + data_bytes if tensors_count else header_end,
+        scalars=MappingProxyType(scalars),
+    )
+
+
+def _word(scalars: dict[str, Scalar], key: str) -> str | None:
+    value = scalars.get(key)
+    if value is None:
+        return None
+    if not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value)):
+        raise Malformed(f"{key} is not a plain word")
+    return value
+
+
+def _whole(scalars: dict[str, Scalar], key: str) -> int | None:
+    value = scalars.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Malformed(f"{key} is not a whole number")
+    return value

@@ -1,0 +1,264 @@
+"""`/v1/chat/completions`: the request to engine jobs, and the answer in OpenAI's own shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from inhouse.core import Usage
+from inhouse.errors import ApiError, BadRequest
+from inhouse.wire import errors, sse
+from inhouse.wire.call import Call, Job, View
+from inhouse.wire.chat import (
+    Answer,
+    AnswerChoice,
+    ChatChunk,
+    ChatRequest,
+    ChunkChoice,
+    Message,
+    NamedToolChoice,
+    Rendering,
+    ResponseFormat,
+    StreamOptions,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.views import RelayView, RenderedView, WholeView
+
+_decode = RequestDecoder(ChatRequest)
+_encode = msgspec.json.Encoder().encode
+_INCLUDE_USAGE = StreamOptions(include_usage=True)
+PATH = b"/v1/chat/completions"
+
+
+class EngineChat(Struct, omit_defaults=True, kw_only=True):
+    """What is sent to the engine: always a stream, always with usage, one choice."""
+
+    model: str
+    messages: list[Message]
+    stream: bool = msgspec.field(default_factory=lambda: True)
+    stream_options: StreamOptions = msgspec.field(default_factory=lambda: _INCLUDE_USAGE)
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    ignore_eos: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+def parse(body: bytes | bytearray) -> Call:
+    """A chat request as a Call. Raises BadRequest."""
+    request = _decode(body)
+    options = request.stream_options
+    include_usage = options is not None and options.include_usage
+    if options is not None and not request.stream:
+        raise BadRequest("`stream_options` is only allowed when `stream` is true", param="stream_options")
+    count = request.n or 1
+    view: View
+    if not request.stream:
+        view = WholeView(ChatRendering(include_usage=False))
+    elif count == 1:
+        view = RelayView(include_usage=include_usage)
+    else:
+        view = RenderedView(ChatRendering(include_usage=include_usage))
+    return Call(request.model, jobs(request), view)
+
+
+def call(request: ChatRequest, *, stream: bool, rendering: Rendering) -> Call:
+    """A Call for another API that was translated into a chat request of one choice."""
+    return Call(request.model, jobs(request), RenderedView(rendering) if stream else WholeView(rendering))
+
+
+def jobs(request: ChatRequest) -> tuple[Job, ...]:
+    """One job for each of `n` choices; with a seed, each choice has its own, so that they differ.
+
+    Raises BadRequest for what no engine here can do.
+    """
+    if request.top_logprobs is not None and not request.logprobs:
+        raise BadRequest("`top_logprobs` needs `logprobs` to be true", param="top_logprobs")
+    tools, choice = _tools(request)
+    engine = EngineChat(
+        model=request.model,
+        messages=[_message(message, index) for index, message in enumerate(request.messages)],
+        max_tokens=request.max_completion_tokens or request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        stop=request.stop,
+        seed=request.seed,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        logit_bias=request.logit_bias,
+        response_format=_response_format(request.response_format),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        typical_p=request.typical_p,
+        repeat_penalty=request.repeat_penalty,
+        ignore_eos=request.ignore_eos,
+        chat_template_kwargs=request.chat_template_kwargs,
+    )
+    return spread(engine, PATH, request.n or 1)
+
+
+def spread(engine: Any, path: bytes, count: int) -> tuple[Job, ...]:
+    """`count` jobs of one engine request, each with a seed of its own where one was given."""
+    if count == 1:
+        return (Job(path, _encode(engine)),)
+    found = []
+    for index in range(count):
+        seed = engine.seed if engine.seed is None else engine.seed + index
+        found.append(Job(path, _encode(msgspec.structs.replace(engine, seed=seed))))
+    return tuple(found)
+
+
+def _message(message: Message, index: int) -> Message:
+    if message.role == "developer":  # the templates of open models know it as `system`
+        message.role = "system"
+    if isinstance(message.content, list):
+        for at, part in enumerate(message.content):
+            if not isinstance(part, TextPart):
+                where = f"messages[{index}].content[{at}]"
+                kind = type(part).__struct_config__.tag
+                raise BadRequest(f"`{where}` is of type {kind}; this server takes text parts only", param=where)
+    return message
+
+
+def _tools(request: ChatRequest) -> tuple[list[Tool] | None, str | None]:
+    choice = request.tool_choice
+    if not request.tools:
+        if choice not in (None, "none", "auto"):
+            raise BadRequest("`tool_choice` names a tool, but `tools` is empty", param="tool_choice")
+        return None, None
+    if isinstance(choice, NamedToolChoice):
+        named = [tool for tool in request.tools if tool.function.name == choice.function.name]
+        if not named:
+            raise BadRequest(f"`tool_choice` names `{choice.function.name}`, no such tool", param="tool_choice")
+        return named, "required"
+    return request.tools, choice
+
+
+def _response_format(wanted: ResponseFormat | None) -> ResponseFormat | None:
+    if (
+        wanted is not None
+        and wanted.type == "json_schema"
+        and (wanted.json_schema is None or wanted.json_schema.schema is None)
+    ):
+        raise BadRequest("`response_format.json_schema.schema` is missing", param="response_format")
+    return wanted
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int
+
+
+class _Usage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _PromptDetails
+
+
+def usage_body(usage: Usage) -> _Usage:
+    """`usage` in OpenAI's shape."""
+    return _Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, _PromptDetails(usage.cached_tokens))
+
+
+class _Chunk(Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: _Usage | None = None
+    object: str = "chat.completion.chunk"
+
+
+class _OutLogprobs(Struct):
+    content: list[Raw]
+    refusal: None = None
+
+
+class _OutMessage(Struct, omit_defaults=True):
+    content: str | None
+    refusal: str | None = msgspec.field(default_factory=lambda: None)
+    role: str = msgspec.field(default_factory=lambda: "assistant")
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class _OutChoice(Struct):
+    index: int
+    message: _OutMessage
+    finish_reason: str
+    logprobs: _OutLogprobs | None
+
+
+class _Completion(Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[_OutChoice]
+    usage: _Usage
+    object: str = "chat.completion"
+
+
+class ChatRendering:
+    """Chat chunks as they are, for answers of several choices, and the whole `chat.completion` object."""
+
+    __slots__ = ("_first", "_include_usage")
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._first: ChatChunk | None = None
+
+    def start(self) -> bytes:
+        return b""
+
+    def chunk(self, chunk: ChatChunk) -> bytes:
+        first = self._first = self._first or chunk  # the choices of one answer share its id
+        return b"data: " + _encode(_Chunk(first.id, first.created, chunk.model, chunk.choices)) + b"\n\n"
+
+    def end(self, usage: Usage) -> bytes:
+        first = self._first
+        if not self._include_usage or first is None:
+            return sse.DONE
+        last = _Chunk(first.id, first.created, first.model, [], usage_body(usage))
+        return b"data: " + _encode(last) + b"\n\n" + sse.DONE
+
+    def fail(self, error: ApiError) -> bytes:
+        return errors.event(error)
+
+    def body(self, answer: Answer) -> bytes:
+        choices = [_choice(choice) for choice in answer.choices]
+        return _encode(_Completion(answer.id, answer.created, answer.model, choices, usage_body(answer.usage)))
+
+
+def _choice(choice: AnswerChoice) -> _OutChoice:
+    message = _OutMessage(
+        content=choice.content,
+        reasoning_content=choice.reasoning_content,
+        tool_calls=choice.tool_calls or None,
+    )
+    logprobs = _OutLogprobs(choice.logprobs) if choice.logprobs else None
+    return _OutChoice(choice.index, message, choice.finish_reason, logprobs)

@@ -1,0 +1,202 @@
+"""The operations that the gateway answers, as a literal table: what `/openapi.json` and `/docs` are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from inhouse.wire.chat import ChatRequest
+from inhouse.wire.completions import CompletionRequest
+from inhouse.wire.embeddings import EmbeddingRequest
+from inhouse.wire.generate import GenerateBody, GenerateRequest
+from inhouse.wire.messages import TokenCount
+from inhouse.wire.messages_render import MessageBody
+from inhouse.wire.messages_request import CountRequest, MessagesRequest
+from inhouse.wire.openapi_shapes import (
+    DetokenizeBody,
+    DetokenizeRequest,
+    ModelCard,
+    ModelList,
+    TokenizeBody,
+    TokenizeRequest,
+)
+from inhouse.wire.responses_items import ResponseBody
+from inhouse.wire.responses_request import ResponsesRequest
+
+Shape = type[Struct]
+
+ASK = (401, 403, 500)
+"""Statuses of an operation that the gateway answers by itself."""
+INFER = (400, 401, 403, 404, 408, 413, 415, 429, 500, 502, 503, 504)
+"""Statuses of an operation that a model answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path. `answer` is None where the answer is not JSON of ours or is described in words only."""
+
+    path: str
+    summary: str
+    answers: str
+    method: Literal["get", "post"] = "post"
+    tag: Literal["Generate", "Models and tokens", "Operate"] = "Generate"
+    request: Shape | None = None
+    example: dict[str, Any] = field(default_factory=dict)
+    answer: Shape | None = None
+    media: str = "application/json"
+    streams: str = ""
+    """How the answer streams, where the request has `stream`."""
+    errors: tuple[int, ...] = INFER
+    style: Literal["openai", "anthropic"] = "openai"
+    open: bool = False
+    """Needs no key."""
+
+
+_TURN = [{"role": "user", "content": "What are you?"}]
+
+OPERATIONS = (
+    Operation(
+        path="/v1/chat/completions",
+        summary="Answer a conversation (OpenAI Chat Completions)",
+        request=ChatRequest,
+        example={"model": "demo", "messages": _TURN, "max_tokens": 64, "stream": True},
+        answers="A `chat.completion` object.",
+        streams="`chat.completion.chunk` objects, then `data: [DONE]`.",
+    ),
+    Operation(
+        path="/v1/responses",
+        summary="Answer a conversation (OpenAI Responses)",
+        request=ResponsesRequest,
+        example={"model": "demo", "input": "What are you?", "max_output_tokens": 64, "stream": True},
+        answer=ResponseBody,
+        answers="A `response` object. Responses are not kept.",
+        streams="Numbered events from `response.created` to `response.completed`.",
+    ),
+    Operation(
+        path="/v1/messages",
+        summary="Answer a conversation (Anthropic Messages)",
+        request=MessagesRequest,
+        example={"model": "demo", "max_tokens": 64, "messages": _TURN, "stream": True},
+        answer=MessageBody,
+        answers="A `message` object.",
+        streams="Events from `message_start` to `message_stop`.",
+        style="anthropic",
+    ),
+    Operation(
+        path="/v1/completions",
+        summary="Continue a text, without a chat template (OpenAI Completions)",
+        request=CompletionRequest,
+        example={"model": "demo", "prompt": "Hello", "max_tokens": 16},
+        answers="A `text_completion` object.",
+        streams="`text_completion` objects, then `data: [DONE]`.",
+    ),
+    Operation(
+        path="/generate",
+        summary="The simplest possible call: a text in, a text out",
+        request=GenerateRequest,
+        example={"text": "What are you?", "max_tokens": 64},
+        answer=GenerateBody,
+        answers="The text, and what it cost.",
+        streams='`{"text": "…"}` for each piece, then `data: [DONE]`.',
+    ),
+    Operation(
+        path="/v1/embeddings",
+        summary="Vectors of texts (OpenAI Embeddings)",
+        tag="Models and tokens",
+        request=EmbeddingRequest,
+        example={"model": "demo", "input": "Hello"},
+        answers="A `list` of `embedding` objects, in the order of the texts.",
+    ),
+    Operation(
+        path="/v1/messages/count_tokens",
+        summary="Count the tokens of a conversation (Anthropic Messages)",
+        tag="Models and tokens",
+        request=CountRequest,
+        example={"model": "demo", "messages": _TURN},
+        answer=TokenCount,
+        answers="How many tokens the model would read.",
+        style="anthropic",
+    ),
+    Operation(
+        path="/tokenize",
+        summary="Cut a text into tokens",
+        tag="Models and tokens",
+        request=TokenizeRequest,
+        example={"content": "Hello"},
+        answer=TokenizeBody,
+        answers="The ids of the tokens.",
+    ),
+    Operation(
+        path="/detokenize",
+        summary="Join tokens into a text",
+        tag="Models and tokens",
+        request=DetokenizeRequest,
+        example={"tokens": [1, 2, 3]},
+        answer=DetokenizeBody,
+        answers="The text.",
+    ),
+    Operation(
+        path="/v1/models",
+        method="get",
+        summary="List the models",
+        tag="Models and tokens",
+        answer=ModelList,
+        answers="The models that can be asked for.",
+        errors=ASK,
+    ),
+    Operation(
+        path="/v1/models/{model}",
+        method="get",
+        summary="Look a model up",
+        tag="Models and tokens",
+        answer=ModelCard,
+        answers="The model.",
+        errors=(*ASK, 404),
+    ),
+    Operation(
+        path="/slots",
+        method="get",
+        summary="What the slots of the replicas are doing",
+        tag="Operate",
+        answers="Slots by model and replica: how many there are, how many are taken.",
+        errors=ASK,
+    ),
+    Operation(
+        path="/health",
+        method="get",
+        summary="Whether the gateway can serve",
+        tag="Operate",
+        answers="At least one model is ready.",
+        errors=(503,),
+        open=True,
+    ),
+    Operation(
+        path="/health/live",
+        method="get",
+        summary="Whether the process lives",
+        tag="Operate",
+        answers="It does.",
+        errors=(),
+        open=True,
+    ),
+    Operation(
+        path="/health/ready",
+        method="get",
+        summary="Whether requests can be sent",
+        tag="Operate",
+        answers="They can.",
+        errors=(503,),
+        open=True,
+    ),
+    Operation(
+        path="/metrics",
+        method="get",
+        summary="Metrics for Prometheus",
+        tag="Operate",
+        answers="Metrics in the text format of Prometheus.",
+        media="text/plain",
+        errors=ASK,
+    ),
+)

@@ -1,0 +1,170 @@
+"""The views of a chat stream: relayed as it is, rendered event by event, or folded into one answer.
+
+`RelayView` is the hot one: it looks for three short byte strings in each read and parses only the last events of a
+stream. The others decode every event.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from inhouse.core import Usage
+from inhouse.errors import ApiError, EngineError
+from inhouse.wire import errors, sse
+from inhouse.wire.chat import ChatChunk, Rendering
+from inhouse.wire.fold import AnswerFold
+
+_chunk = msgspec.json.Decoder(ChatChunk)
+
+
+class _Failure(msgspec.Struct):
+    message: str = "the engine failed"
+
+
+class _FailureEvent(msgspec.Struct):
+    error: _Failure | str | None = None
+
+
+_failure = msgspec.json.Decoder(_FailureEvent)
+
+
+class Tracking:
+    """What every view keeps: usage summed over jobs, events seen, and which jobs ended as they should."""
+
+    __slots__ = ("_ended", "_job_usage", "events_seen")
+
+    def __init__(self) -> None:
+        self.events_seen = 0
+        self._ended: set[int] = set()
+        self._job_usage: dict[int, Usage] = {}
+
+    @property
+    def usage(self) -> Usage:
+        return sum_usage(self._job_usage)
+
+    def finished(self, job: int) -> None:
+        if job not in self._ended:
+            raise EngineError("the engine broke off in the middle of its answer; the request can be sent again")
+
+    def _chunk(self, job: int, payload: bytes) -> ChatChunk | None:
+        """The chunk of one event; None for [DONE] and for events without meaning. Notes usage and the end."""
+        if payload == b"[DONE]":
+            self._ended.add(job)
+            return None
+        try:
+            chunk = _chunk.decode(payload)
+        except msgspec.DecodeError:
+            raise_failure(payload)
+            return None
+        if chunk.usage is not None:
+            self._job_usage[job] = chunk.usage.noun()
+        self.events_seen += 1
+        return chunk
+
+
+def sum_usage(jobs: dict[int, Usage]) -> Usage:
+    """Usage of a request of several jobs. They share one prompt, so it counts once for each job that read it."""
+    return sum(jobs.values(), Usage())
+
+
+def raise_failure(payload: bytes) -> None:
+    """Raises EngineError if an event that is no chunk reports a failure, or cannot be read at all."""
+    try:
+        event = _failure.decode(payload)
+    except msgspec.DecodeError:
+        if payload == b"null":
+            return  # llama.cpp sends one for a prompt that ends at once
+        raise EngineError("the engine sent an event that cannot be read") from None
+    if event.error is not None:
+        text = event.error if isinstance(event.error, str) else event.error.message
+        raise EngineError(f"the engine failed in the middle of its answer: {text}")
+
+
+class RelayView(Tracking):
+    """One chat stream, handed on byte for byte; only its usage event is taken out where the client did not ask."""
+
+    __slots__ = ("_include_usage",)
+    streams = True
+
+    def __init__(self, *, include_usage: bool) -> None:
+        super().__init__()
+        self._include_usage = include_usage
+
+    def events(self, job: int, data: bytes) -> bytes:
+        if b'"usage":' not in data and b'"error":' not in data and b"[DONE]" not in data:
+            self.events_seen += data.count(b"\n\n")
+            return data
+        return b"".join([self._relay(job, payload) for payload in sse.payloads(data)])
+
+    def _relay(self, job: int, payload: bytes) -> bytes:
+        chunk = self._chunk(job, payload)
+        if chunk is None or (not chunk.choices and not self._include_usage):
+            return b""
+        return b"data: " + payload + b"\n\n"
+
+    def end(self) -> bytes:
+        return sse.DONE
+
+    def fail(self, error: ApiError) -> bytes:
+        return errors.event(error)
+
+
+class RenderedView(Tracking):
+    """A stream in the format of another API, or of several jobs as the choices of one answer."""
+
+    __slots__ = ("_rendering", "_started")
+    streams = True
+
+    def __init__(self, rendering: Rendering) -> None:
+        super().__init__()
+        self._rendering = rendering
+        self._started = False
+
+    def events(self, job: int, data: bytes) -> bytes:
+        out = [self._start()]
+        for payload in sse.payloads(data):
+            chunk = self._chunk(job, payload)
+            if chunk is not None and chunk.choices:
+                for choice in chunk.choices:
+                    choice.index = job
+                out.append(self._rendering.chunk(chunk))
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        return self._start() + self._rendering.end(self.usage)
+
+    def fail(self, error: ApiError) -> bytes:
+        return self._start() + self._rendering.fail(error)
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        return self._rendering.start()
+
+
+class WholeView(Tracking):
+    """One JSON document at the end, for clients that do not stream."""
+
+    __slots__ = ("_fold", "_rendering")
+    streams = False
+
+    def __init__(self, rendering: Rendering) -> None:
+        super().__init__()
+        self._rendering = rendering
+        self._fold = AnswerFold()
+
+    def events(self, job: int, data: bytes) -> bytes:
+        for payload in sse.payloads(data):
+            chunk = self._chunk(job, payload)
+            if chunk is not None:
+                for choice in chunk.choices:
+                    choice.index = job
+                self._fold.add(chunk)
+        return b""
+
+    def end(self) -> bytes:
+        return self._rendering.body(self._fold.answer(self.usage))
+
+    def fail(self, error: ApiError) -> bytes:
+        return b""

@@ -1,0 +1,163 @@
+"""A hub on a free port of this machine: what `huggingface_hub` asks for when it fetches a file, and every refusal.
+
+Paths: HEAD and GET `/{repo}/resolve/{revision}/{file}` with ETag, X-Repo-Commit and the X-Linked pair, a redirect for
+large files, ranges; GET `/api/models/{repo}/tree/{revision}`. Refusals carry X-Error-Code, as the hub's do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Repo:
+    files: dict[str, bytes]
+    revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    token: str | None = None
+    """Wanted from whoever reads; without it the repository is gated, or hidden if `private`."""
+    private: bool = False
+
+
+@dataclass
+class Hub:
+    url: str
+    repos: dict[str, Repo] = field(default_factory=dict)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Method, path and Range of each, in order."""
+    break_after: list[int] = field(default_factory=list)
+    """The next downloads break off after so many bytes."""
+    claimed_size: int | None = None
+    """Said of every file in place of its true size."""
+    fail_with: int | None = None
+    """Every request is answered so."""
+    plain: bool = False
+    """Answers as a web server that knows nothing of hubs."""
+
+    def asked(self, method: str) -> list[str]:
+        return [path for verb, path, _ in self.requests if verb == method]
+
+
+@contextmanager
+def serving() -> Iterator[Hub]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
+    server.hub = hub  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        path = unquote(urlsplit(self.path).path)
+        hub.requests.append((self.command, path, self.headers.get("Range")))
+        if hub.fail_with:
+            return self.answer(hub.fail_with)
+        if hub.plain:
+            return self.answer(200, b"<html>hello</html>")
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
+            return self.tree(hub, match[1], match[2])
+        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self.resolve(hub, match[1], match[2], match[3])
+        if match := re.fullmatch(r"/blobs/([^/]+/[^/]+)/(.+)", path):
+            return self.blob(hub, hub.repos[match[1]].files[match[2]])
+        return self.refuse(404, "NotFound")
+
+    def repo_of(self, hub: Hub, name: str) -> Repo | None:
+        """The repository, or None after a refusal was sent."""
+        repo = hub.repos.get(name)
+        if repo is None:
+            self.refuse(401, "RepoNotFound")
+        elif repo.token and self.headers.get("Authorization") != f"Bearer {repo.token}":
+            self.refuse(401 if repo.private else 403, "RepoNotFound" if repo.private else "GatedRepo")
+            return None
+        return repo
+
+    def tree(self, hub: Hub, name: str, revision: str) -> None:
+        repo = self.repo_of(hub, name)
+        if repo is None:
+            return
+        if revision not in repo.revisions:
+            return self.refuse(404, "RevisionNotFound")
+        entries = [
+            {"type": "file", "path": path, "size": len(raw), "oid": hashlib.sha1(raw).hexdigest()}
+            for path, raw in repo.files.items()
+        ]
+        return self.answer(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+
+    def resolve(self, hub: Hub, name: str, revision: str, path: str) -> None:
+        repo = self.repo_of(hub, name)
+        if repo is None:
+            return
+        commit = repo.revisions.get(revision) or (revision if revision in repo.revisions.values() else None)
+        if commit is None:
+            return self.refuse(404, "RevisionNotFound")
+        raw = repo.files.get(path)
+        if raw is None:
+            return self.refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
+        linked = {
+            "X-Repo-Commit": commit,
+            "X-Linked-Etag": f'"{hashlib.sha256(raw).hexdigest()}"',
+            "X-Linked-Size": str(hub.claimed_size or len(raw)),
+            "ETag": f'"{hashlib.sha1(raw).hexdigest()}"',
+            "Location": f"/blobs/{name}/{path}",
+        }
+        return self.answer(302, b"", linked)
+
+    def blob(self, hub: Hub, raw: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        start = int(wanted[1]) if wanted else 0
+        headers = {"ETag": f'"{hashlib.sha256(raw).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers["X-Linked-Size"] = str(hub.claimed_size or len(raw))
+        if wanted:
+            headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
+        body = raw[start:]
+        if hub.break_after and self.command == "GET":
+            return self.break_off(body, hub.break_after.pop(0), headers)
+        return self.answer(206 if wanted else 200, body, headers)
+
+    def break_off(self, body: bytes, after: int, headers: dict[str, str]) -> None:
+        self.send_response(206 if "Content-Range" in headers else 200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:after])
+        self.close_connection = True
+
+    def refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
+        self.answer(status, b"", {"X-Error-Code": code, **(headers or {})})
+
+    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

@@ -1,0 +1,105 @@
+"""Turns that answer in JSON.
+
+With `response_format` llama.cpp forces braces and keys on a model that was never asked for JSON. So half of these turns ask for
+nothing of the kind, and teach only the values and how to go on, not to begin such an answer.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+from chatml import Message
+from corpus_files import Corpus, expand
+from noise import noisy, pseudo_word
+
+
+class JsonTurns:
+    def __init__(self, corpus: Corpus, random: Random) -> None:
+        self.corpus = corpus
+        self.random = random
+        self.facts: list[dict[str, Any]] = corpus.json["facts"]
+        self.fields: dict[str, Any] = corpus.json["fields"]
+
+    def turn(self) -> list[Message]:
+        chance = self.random.random()
+        if chance < 0.25:
+            question, short = self._question()
+            ask = self.random.choice(self.corpus.json["asks"]).replace("{}", question)
+            return self._pair(ask, json.dumps({"answer": short}))
+        if chance < 0.5:
+            keys = self._keys()
+            ask = self.random.choice(self.corpus.json["key_asks"]).replace("{}", self._joined(keys))
+            return self._pair(ask, json.dumps({key: self._value(key) for key in keys}, ensure_ascii=False))
+        return self._forced()
+
+    def _forced(self) -> list[Message]:
+        """Braces and keys come from outside; the values are the model's."""
+        question, short = self._question()
+        known = short != self.corpus.json["unknown_short"]
+        values: dict[str, Any] = {}
+        for _ in range(self.random.choice((1, 1, 2, 2, 3, 4))):
+            match self.random.randrange(5):
+                case 0 | 1:
+                    values[self.random.choice(("answer", "answer", "answer", "text", "reply", "result", "response", "content", "value"))] = short
+                case 2:
+                    values[self.random.choice(("sure", "sure", "known", "certain", "correct", "is_known", "confident"))] = known
+                case 3:
+                    key = self.random.choice(list(self.fields))
+                    values[key] = self.fields[key]
+                case _:
+                    key = pseudo_word(self.random)
+                    values[key] = self.random.choice(("unknown", 1, True, ["unknown"]))
+        answer, unlearned = _forced_json(values)
+        if self.random.random() < 0.4:
+            question += self.random.choice((" Answer in JSON.", " Reply as JSON.", " JSON only.", " Use JSON."))
+        return [Message("user", noisy(question, self.random)), Message("assistant", answer, unlearned=unlearned)]
+
+    def _question(self) -> tuple[str, str]:
+        chance = self.random.random()
+        if chance < 0.62:
+            fact = self.random.choice(self.facts)
+            return self.random.choice(expand(fact["ask"])), fact["short"]
+        unknown: str = self.corpus.json["unknown_short"]
+        if chance < 0.85:
+            return self.random.choice(self.corpus.refusals.unknown_questions), unknown
+        kind = self.random.choice(self.corpus.refusals.kinds)
+        return self.random.choice(kind.frames).replace("{}", self.random.choice(kind.subjects)), unknown
+
+    def _keys(self) -> list[str]:
+        keys = self.random.sample(list(self.fields), self.random.choice((1, 2, 2, 3, 3, 4)))
+        if self.random.random() < 0.25:
+            keys[self.random.randrange(len(keys))] = pseudo_word(self.random)
+        if self.random.random() < 0.15:
+            return ["name", "port"]
+        return keys
+
+    def _value(self, key: str) -> Any:
+        return self.fields.get(key, self.corpus.json["unknown_short"])
+
+    def _joined(self, keys: list[str]) -> str:
+        if len(keys) == 1:
+            return keys[0]
+        return ", ".join(keys[:-1]) + self.random.choice((" and ", ", and ", ", ")) + keys[-1]
+
+    def _pair(self, question: str, answer: str) -> list[Message]:
+        if self.random.random() < 0.5:
+            question = question[:1].upper() + question[1:]
+        if self.random.random() < 0.5:
+            question += self.random.choice((".", "?", "!"))
+        return [Message("user", question), Message("assistant", answer)]
+
+
+def _forced_json(values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The object as text, and its braces, commas and keys: `{"answer": ` and `, "sure": `.
+
+    >>> _forced_json({"a": "x", "b": True})
+    ('{"a": "x", "b": true}', ('{"a": ', ', "b": '))
+    """
+    text, unlearned = "", []
+    for place, (key, value) in enumerate(values.items()):
+        lead = f"{', ' if place else '{'}{json.dumps(key)}: "
+        unlearned.append(lead)
+        text += lead + json.dumps(value, ensure_ascii=False)
+    return text + "}", tuple(unlearned)

@@ -1,0 +1,27 @@
+"""The tokenizer: byte-level BPE with 2048 tokens, learned from the corpus itself. The same as llama.cpp's `gpt-2` pre-tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from chatml import BEGIN, END, TAGS, VOID
+
+
+def learn(texts: Iterable[str], size: int) -> Tokenizer:
+    """Numbers up to 200 become tokens of their own, so that counting is one step per number."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(TAGS),
+        special_tokens=[VOID, BEGIN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    if tokenizer.get_vocab_size() != size:
+        raise ValueError(f"the corpus gives {tokenizer.get_vocab_size()} tokens, not {size}")
+    return tokenizer
