@@ -152,7 +152,8 @@ static void count_status(int status) {
 static void note_error(const char *what, const char *detail, size_t len) {
     errors++;
     if (!first_error[0])
-        snprintf(first_error, sizeof first_error, "%s%.*s", what, (int)(len < 300 ? len : 300), detail ? detail : "");
+        snprintf(first_error, sizeof first_error, "%s%s%.*s", what, *what && len ? ": " : "",
+                 (int)(len < 300 ? len : 300), detail ? detail : "");
 }
 
 /* --- connections ------------------------------------------------------------------------------------------------ */
@@ -266,7 +267,7 @@ static void on_event(struct conn *c, uint64_t now) {
         }
     }
     if (len == 12 && !memcmp(e, "data: [DONE]", 12)) c->has_done = true;
-    else if (len > 14 && !memcmp(e, "data: {\"error\"", 14)) note_error("error in a stream: ", e, len);
+    else if (len > 14 && !memcmp(e, "data: {\"error\"", 14)) note_error("error in a stream", e, len);
     else {
         const char *usage = memmem(e, len, "\"completion_tokens\":", 20);
         if (usage) tokens_total += strtoull(usage + 20, NULL, 10);
@@ -294,7 +295,8 @@ static void on_body(struct conn *c, const char *data, size_t len, uint64_t now) 
             on_event(c, now);
             c->event_len = 0;
         } else {
-            size_t room = EVENT_BYTES_MAX - 1 - c->event_len; /* what is longer is cut */
+            /* what is longer is cut; the last two bytes are kept for the end of the line and of the text */
+            size_t room = c->event_len < EVENT_BYTES_MAX - 2 ? EVENT_BYTES_MAX - 2 - c->event_len : 0;
             if (n > room) n = room;
             memcpy(c->event + c->event_len, data, n);
             c->event_len += n;

@@ -254,11 +254,15 @@ static bool begin_stream(struct conn *c, long chunks, bool usage) {
     scratch.len = 0;
     add(&scratch, head, sizeof head - 1);
     add_event(&scratch, event, n);
+    memcpy(content_chunk.data + content_id_at, c->id, ID_DIGITS);
+    add(&scratch, content_chunk.data, content_chunk.len); /* the role goes out with the first token */
     c->streaming = true;
     c->usage = usage;
-    c->next_chunk = 0;
+    c->next_chunk = 1;
     c->chunks = chunks;
-    return say(c, scratch.data, scratch.len) && step(c, now_ns());
+    if (!say(c, scratch.data, scratch.len)) return false;
+    if (!c->out.len) enqueue(c, now_ns() + (uint64_t)interval_us * 1000);
+    return true;
 }
 
 static bool say_json(struct conn *c, const char *status, const char *body, size_t len) {

@@ -250,15 +250,8 @@ def answer(choice: AnswerChoice) -> Answer:
 def test_the_whole_message() -> None:
     """Reasoning, text and calls become blocks in this order; tokens from the cache are counted apart."""
     call = ToolCall("t1", FunctionCall("weather", '{"city": "Bern"}'))
-    body = (
-        messages.parse(asked())
-        .rendering("ab12", 1.0)
-        .body(
-            answer(
-                AnswerChoice(content="I look.", reasoning_content="hm", tool_calls=[call], finish_reason="tool_calls")
-            )
-        )
-    )
+    choice = AnswerChoice(0, "I look.", "hm", [call], "tool_calls")
+    body = messages.parse(asked()).rendering("ab12", 1.0).body(answer(choice))
     Message.model_validate_json(body, strict=True)
     assert json.loads(body) == {
         "id": "msg_ab12",
@@ -287,7 +280,8 @@ def test_the_whole_message() -> None:
 )
 def test_stop_reasons(finish_reason: str, stop_reason: str) -> None:
     """The engine's reason in Anthropic's words."""
-    body = messages.parse(asked()).rendering("1", 0.0).body(answer(AnswerChoice(content="x", finish_reason=finish_reason)))
+    choice = AnswerChoice(content="x", finish_reason=finish_reason)
+    body = messages.parse(asked()).rendering("1", 0.0).body(answer(choice))
     assert json.loads(body)["stop_reason"] == stop_reason
 
 

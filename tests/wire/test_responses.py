@@ -284,9 +284,8 @@ def test_the_whole_response() -> None:
 )
 def test_a_response_that_was_cut_off(finish_reason: str, why: str) -> None:
     """The response and its last item are incomplete, and the response says why."""
-    body = json.loads(
-        responses.parse(asked()).rendering("1", 0.0).body(answer(AnswerChoice(content="x", finish_reason=finish_reason)))
-    )
+    choice = AnswerChoice(content="x", finish_reason=finish_reason)
+    body = json.loads(responses.parse(asked()).rendering("1", 0.0).body(answer(choice)))
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": why})
     assert body["output"][-1]["status"] == "incomplete"
 

@@ -80,7 +80,7 @@ class Gateway:
             raise self._no_api()
         return [entry for entry in entries if isinstance(entry, dict)]
 
-    def stream(self, body: dict[str, Any]) -> Generator[Piece]:
+    def stream(self, body: dict[str, Any]) -> Generator[Piece, None, None]:
         """The pieces of an answer as they arrive. Closing the iterator hangs up, which frees the slot."""
         with self._connection() as connection:
             # no time limit: a long prompt may take minutes, and Ctrl-C is at hand

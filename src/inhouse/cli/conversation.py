@@ -1,4 +1,4 @@
-"""A conversation: what was said, the next answer as it streams, how fast it came. Not here: the prompt (`terminal.py`)."""
+"""A conversation: what was said, the next answer as it streams, how fast it came. The prompt is in `terminal.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command that failed says so: `error:` and `hint:` on standard error, no traceback where a person can mend it."""
+"""How a command that failed says so: `error:` and `hint:` on standard error, no traceback where one can mend it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inhouse.errors import WeightsError
 from inhouse.weights import gguf
-from inhouse.weights.hub_errors import HubFile, NoAnswer, Place, no_room, telling
+from inhouse.weights.hub_errors import HubFile, NoAnswer, Place, no_hub, no_room, telling
 from inhouse.weights.meter import Meter
 from inhouse.weights.splits import parts
 from inhouse.weights.wanted import Progress, Wanted
@@ -95,6 +95,8 @@ def _look_up(file: HubFile, place: Place) -> _Found:
                 timeout=METADATA_TIMEOUT_S,
                 endpoint=place.endpoint,
             )
+        if metadata.commit_hash is None or metadata.etag is None:
+            raise no_hub(place.url, "its answer names no commit and no hash")
     except NoAnswer:
         path = _cached(file, place)
         if path is None:
@@ -102,7 +104,7 @@ def _look_up(file: HubFile, place: Place) -> _Found:
         return _Found(path.stat().st_size, path)
     path = _cached(file, place, commit=metadata.commit_hash)
     # a file that did not change between two commits is stored once, by its hash
-    blob = _cache_dir(place) / f"models--{file.repo.replace('/', '--')}" / "blobs" / (metadata.etag or "")
+    blob = _cache_dir(place) / f"models--{file.repo.replace('/', '--')}" / "blobs" / metadata.etag
     return _Found(metadata.size, path, 0 if path or blob.is_file() else metadata.size or 0)
 
 

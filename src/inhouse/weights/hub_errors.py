@@ -79,9 +79,7 @@ def telling(file: HubFile, place: Place) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise WeightsError(f"'{file.repo}' cannot be a repository: {_one_line(error)}") from error
     except (errors.FileMetadataError, httpx2.InvalidURL, ValueError) as error:
-        raise WeightsError(
-            f"{at} does not answer as a hub does: {_one_line(error)}", hint="check HF_ENDPOINT and the proxy"
-        ) from error
+        raise no_hub(at, str(error)) from error
     except (OSError, RuntimeError) as error:  # hf_xet, the hub's fast transfer, raises RuntimeError too
         raise _failed(file, error) from error
 
@@ -90,6 +88,10 @@ def no_room(source: str, needed: int, folder: Path, free: int) -> WeightsError:
     return WeightsError(
         f"{source} needs {needed / 2**30:.2f} GiB of disk, {folder} has {free / 2**30:.2f} GiB free", hint=_LARGER_DISK
     )
+
+
+def no_hub(at: str, reason: str) -> NoAnswer:
+    return NoAnswer(f"{at} does not answer as a hub does: {_one_line(reason)}", hint="check HF_ENDPOINT and the proxy")
 
 
 def _refused(file: HubFile, at: str, error: HfHubHTTPError) -> WeightsError:

@@ -10,9 +10,7 @@ from typing import Any
 
 import msgspec
 
-from inhouse.wire.messages_errors import ErrorObject
 from inhouse.wire.openapi_operations import OPERATIONS, Operation, Shape
-from inhouse.wire.openapi_shapes import ErrorBody
 from inhouse.wire.responses_request import ITEMS
 
 _REF = "#/components/schemas/{name}"
@@ -28,7 +26,7 @@ _ERRORS = {
     429: "The queue is full, or a quota is used up.",
     500: "A fault of the gateway.",
     502: "The engine failed.",
-    503: "Nothing can serve this now: the model is loading, or the gateway is shutting down.",
+    503: "Nothing can serve this now: no model is ready yet, or the gateway is shutting down.",
     504: "The request waited too long, or the engine took too long.",
 }
 
@@ -42,9 +40,10 @@ def render(version: str) -> bytes:
 
 def document(version: str) -> dict[str, Any]:
     """The document as a dict. `version` is that of the package."""
-    shapes: dict[Shape, None] = {ErrorBody: None, ErrorObject: None, **dict.fromkeys(ITEMS)}
+    shapes: dict[Shape, None] = dict.fromkeys(ITEMS)
     for operation in OPERATIONS:
-        shapes.update({shape: None for shape in (operation.request, operation.answer) if shape is not None})
+        used = (operation.request, operation.answer, operation.refusal)
+        shapes.update({shape: None for shape in used if shape is not None})
     schemas, components = msgspec.json.schema_components(list(shapes), ref_template=_REF)
     refs = dict(zip(shapes, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -104,7 +103,7 @@ def _answer(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[str
 
 
 def _refusals(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[str, Any]:
-    schema = refs[ErrorObject if operation.style == "anthropic" else ErrorBody]
+    schema = refs[operation.refusal]
     found: dict[str, Any] = {}
     for status in sorted(operation.errors):
         found[str(status)] = {"description": _ERRORS[status], "content": {"application/json": {"schema": schema}}}

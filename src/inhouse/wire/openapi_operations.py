@@ -12,23 +12,31 @@ from inhouse.wire.completions import CompletionRequest
 from inhouse.wire.embeddings import EmbeddingRequest
 from inhouse.wire.generate import GenerateBody, GenerateRequest
 from inhouse.wire.messages import TokenCount
+from inhouse.wire.messages_errors import ErrorObject
 from inhouse.wire.messages_render import MessageBody
 from inhouse.wire.messages_request import CountRequest, MessagesRequest
 from inhouse.wire.openapi_shapes import (
     DetokenizeBody,
     DetokenizeRequest,
+    ErrorBody,
+    HealthBody,
+    LiveBody,
     ModelCard,
     ModelList,
+    SlotReport,
     TokenizeBody,
     TokenizeRequest,
 )
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
 
-Shape = type[Struct]
+Shape = Any
+"""A type that msgspec has a schema for."""
 
 ASK = (401, 403, 500)
 """Statuses of an operation that the gateway answers by itself."""
+SHORT = (400, 401, 403, 404, 413, 500, 502, 503)
+"""Statuses of a question to an engine that takes no slot."""
 INFER = (400, 401, 403, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 """Statuses of an operation that a model answers."""
 
@@ -42,14 +50,14 @@ class Operation:
     answers: str
     method: Literal["get", "post"] = "post"
     tag: Literal["Generate", "Models and tokens", "Operate"] = "Generate"
-    request: Shape | None = None
+    request: type[Struct] | None = None
     example: dict[str, Any] = field(default_factory=dict)
-    answer: Shape | None = None
+    answer: Shape = None
     media: str = "application/json"
     streams: str = ""
     """How the answer streams, where the request has `stream`."""
     errors: tuple[int, ...] = INFER
-    style: Literal["openai", "anthropic"] = "openai"
+    refusal: Shape = ErrorBody
     open: bool = False
     """Needs no key."""
 
@@ -82,7 +90,7 @@ OPERATIONS = (
         answer=MessageBody,
         answers="A `message` object.",
         streams="Events from `message_start` to `message_stop`.",
-        style="anthropic",
+        refusal=ErrorObject,
     ),
     Operation(
         path="/v1/completions",
@@ -117,7 +125,8 @@ OPERATIONS = (
         example={"model": "demo", "messages": _TURN},
         answer=TokenCount,
         answers="How many tokens the model would read.",
-        style="anthropic",
+        errors=SHORT,
+        refusal=ErrorObject,
     ),
     Operation(
         path="/tokenize",
@@ -127,6 +136,7 @@ OPERATIONS = (
         example={"content": "Hello"},
         answer=TokenizeBody,
         answers="The ids of the tokens.",
+        errors=SHORT,
     ),
     Operation(
         path="/detokenize",
@@ -136,6 +146,7 @@ OPERATIONS = (
         example={"tokens": [1, 2, 3]},
         answer=DetokenizeBody,
         answers="The text.",
+        errors=SHORT,
     ),
     Operation(
         path="/v1/models",
@@ -158,17 +169,20 @@ OPERATIONS = (
     Operation(
         path="/slots",
         method="get",
-        summary="What the slots of the replicas are doing",
+        summary="What the slots are doing",
         tag="Operate",
-        answers="Slots by model and replica: how many there are, how many are taken.",
-        errors=ASK,
+        answer=list[SlotReport],
+        answers="The slots of each model.",
+        errors=(*ASK, 502),
     ),
     Operation(
         path="/health",
         method="get",
         summary="Whether the gateway can serve",
         tag="Operate",
+        answer=HealthBody,
         answers="At least one model is ready.",
+        refusal=HealthBody,
         errors=(503,),
         open=True,
     ),
@@ -177,6 +191,7 @@ OPERATIONS = (
         method="get",
         summary="Whether the process lives",
         tag="Operate",
+        answer=LiveBody,
         answers="It does.",
         errors=(),
         open=True,
@@ -186,7 +201,9 @@ OPERATIONS = (
         method="get",
         summary="Whether requests can be sent",
         tag="Operate",
+        answer=HealthBody,
         answers="They can.",
+        refusal=HealthBody,
         errors=(503,),
         open=True,
     ),
@@ -197,6 +214,7 @@ OPERATIONS = (
         tag="Operate",
         answers="Metrics in the text format of Prometheus.",
         media="text/plain",
-        errors=ASK,
+        errors=(),
+        open=True,
     ),
 )

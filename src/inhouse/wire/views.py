@@ -15,6 +15,7 @@ from inhouse.wire.chat import ChatChunk, Rendering
 from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
+_DELTA = b'"delta":{'
 
 
 class _Failure(msgspec.Struct):
@@ -83,18 +84,33 @@ def raise_failure(payload: bytes) -> None:
 class RelayView(Tracking):
     """One chat stream, handed on byte for byte; only its usage event is taken out where the client did not ask."""
 
-    __slots__ = ("_include_usage",)
+    __slots__ = ("_include_usage", "_role_seen")
     streams = True
 
     def __init__(self, *, include_usage: bool) -> None:
         super().__init__()
         self._include_usage = include_usage
+        self._role_seen = False
 
     def events(self, job: int, data: bytes) -> bytes:
+        if not self._role_seen:
+            data = self._with_role(data)
         if b'"usage":' not in data and b'"error":' not in data and b"[DONE]" not in data:
             self.events_seen += data.count(b"\n\n")
             return data
         return b"".join([self._relay(job, payload) for payload in sse.payloads(data)])
+
+    def _with_role(self, data: bytes) -> bytes:
+        """The first delta names the role. llama.cpp leaves it out where the first token is half a character."""
+        at = data.find(_DELTA)
+        if at < 0:
+            return data
+        self._role_seen = True
+        at += len(_DELTA)
+        if b'"role":' in data[at : data.find(b"\n", at)]:
+            return data
+        comma = b"" if data[at : at + 1] == b"}" else b","
+        return data[:at] + b'"role":"assistant"' + comma + data[at:]
 
     def _relay(self, job: int, payload: bytes) -> bytes:
         chunk = self._chunk(job, payload)

@@ -148,7 +148,7 @@ function article(api, path, method, operation) {
     if (operation.security?.length === 0) content.append(make("p", { class: "quiet" }, "Needs no key."));
     if (request) content.append(make("h3", {}, "Request"), fields(api, request, [request.$ref]));
     content.append(make("h3", {}, "Answers"), responses(operation));
-    if (answer?.$ref) content.append(fields(api, answer, [answer.$ref]));
+    for (const one of inner(answer ?? {})) content.append(fields(api, one, [one.$ref]));
     content.append(make("h3", {}, "Try it"), tryIt(path, method, operation));
     details.append(content);
   }, { once: true });
