@@ -20,7 +20,7 @@ DEADLINE_S = 30.0
 
 
 class FakeGateway(ThreadingHTTPServer):
-    """Speaks the OpenAI API. The last message says what happens: fail, busy, midway, cut, hang, think, escape; or echo."""
+    """Speaks the OpenAI API. The last message says what happens: fail, busy, midway, cut, hang, think …; or echo."""
 
     daemon_threads = True
 

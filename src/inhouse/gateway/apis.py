@@ -21,7 +21,8 @@ class Api:
     name: str
     """As it stands in logs and metrics."""
     parse: Parse
-    error_body: Callable[[ApiError], bytes]
+    error_body: Callable[[ApiError, str], bytes]
+    """(error, request id) → body."""
 
 
 def _chat(body: bytes, id_hex: str, now_s: float) -> Call:
@@ -51,11 +52,15 @@ def _generate(body: bytes, id_hex: str, now_s: float) -> Call:
     return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
 
 
+def _openai_error(error: ApiError, request_id: str) -> bytes:
+    return errors.body(error)
+
+
 APIS: dict[bytes, Api] = {
-    b"/v1/chat/completions": Api("chat", _chat, errors.body),
-    b"/v1/completions": Api("completions", _completions, errors.body),
-    b"/v1/embeddings": Api("embeddings", _embeddings, errors.body),
-    b"/v1/responses": Api("responses", _responses, errors.body),
+    b"/v1/chat/completions": Api("chat", _chat, _openai_error),
+    b"/v1/completions": Api("completions", _completions, _openai_error),
+    b"/v1/embeddings": Api("embeddings", _embeddings, _openai_error),
+    b"/v1/responses": Api("responses", _responses, _openai_error),
     b"/v1/messages": Api("messages", _messages, messages.render_error),
-    b"/generate": Api("generate", _generate, errors.body),
+    b"/generate": Api("generate", _generate, _openai_error),
 }

@@ -28,27 +28,13 @@ from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.wire import errors, messages, openapi
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.openai_chat import jobs
+from inhouse.wire.openapi_shapes import DetokenizeRequest, TokenizeRequest
 
 Handler = Callable[[Request], Awaitable[Response]]
 _CSP = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data:"
 )
 _encode = msgspec.json.encode
-
-
-class TokenizeRequest(Struct, forbid_unknown_fields=True):
-    """Text to the token ids of a model. `model` may be left out: the first one."""
-
-    content: str
-    model: str = ""
-    add_special: bool = False
-
-
-class DetokenizeRequest(Struct, forbid_unknown_fields=True):
-    """Token ids back to text."""
-
-    tokens: list[int]
-    model: str = ""
 
 
 class _EngineSlot(Struct):
@@ -131,7 +117,7 @@ class _Doors:
         return Response(self._parts.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
-        self._openapi = self._openapi or _encode(openapi.document(__version__))
+        self._openapi = self._openapi or openapi.render(__version__)
         return Response(self._openapi, media_type="application/json")
 
     async def models(self, request: Request) -> Response:

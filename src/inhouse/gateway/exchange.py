@@ -251,7 +251,7 @@ class Exchange:
         if not self._body_whole:
             self.keep_alive = False  # what is left of the body is not worth reading
         lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
-        self._respond(error.status, _JSON + lines, self._api.error_body(error))
+        self._respond(error.status, _JSON + lines, self._api.error_body(error, self.entry.request_id))
 
     def _close_stream(self, closing: bytes) -> None:
         if self.disconnected:

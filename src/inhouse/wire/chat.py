@@ -177,7 +177,8 @@ class ChunkChoice(Struct):
     index: int = 0
     finish_reason: str | None = None
     """`stop`, `length`, `tool_calls` or `content_filter`; None until the last chunk of this choice."""
-    logprobs: Raw | None = None
+    logprobs: Raw | UnsetType = UNSET
+    """As the engine sent it; may be the bytes `null`. (`Raw | None` would take null only.)"""
 
 
 class PromptDetails(Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from inhouse.core import Usage
 from inhouse.wire.chat import Answer, AnswerChoice, ChatChunk, ChunkChoice, DeltaToolCall, FunctionCall, ToolCall
@@ -15,7 +15,8 @@ class _Logprobs(msgspec.Struct):
     content: list[Raw] | None = None
 
 
-_logprobs = msgspec.json.Decoder(_Logprobs)
+_logprobs = msgspec.json.Decoder(_Logprobs | None)
+_NO_LOGPROBS = _Logprobs()
 
 
 @dataclass(slots=True)
@@ -41,8 +42,8 @@ class _Choice:
             self.reasoning.append(delta.reasoning_content)
         for part in delta.tool_calls or ():
             self._add_call(part)
-        if choice.logprobs is not None:
-            self.logprobs.extend(_logprobs.decode(choice.logprobs).content or ())
+        if choice.logprobs is not UNSET:
+            self.logprobs.extend((_logprobs.decode(choice.logprobs) or _NO_LOGPROBS).content or ())
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
 

@@ -69,16 +69,17 @@ def sum_usage(jobs: dict[int, Usage]) -> Usage:
 
 
 def raise_failure(payload: bytes) -> None:
-    """Raises EngineError if an event that is no chunk reports a failure, or cannot be read at all."""
+    """Raises EngineError for an event that is no chunk: what it reports, or that it cannot be read."""
+    if payload == b"null":
+        return  # llama.cpp sends one for a prompt that ends at once
     try:
-        event = _failure.decode(payload)
+        error = _failure.decode(payload).error
     except msgspec.DecodeError:
-        if payload == b"null":
-            return  # llama.cpp sends one for a prompt that ends at once
-        raise EngineError("the engine sent an event that cannot be read") from None
-    if event.error is not None:
-        text = event.error if isinstance(event.error, str) else event.error.message
-        raise EngineError(f"the engine failed in the middle of its answer: {text}")
+        error = None
+    if error is None:
+        raise EngineError("the engine sent an event that cannot be read")
+    text = error if isinstance(error, str) else error.message
+    raise EngineError(f"the engine failed in the middle of its answer: {text}")
 
 
 class RelayView(Tracking):

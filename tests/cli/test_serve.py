@@ -1,0 +1,205 @@
+"""`inhouse serve`: from options to a stack, and what is printed as the gateway and its replicas report.
+
+The gateway is a stand-in that reports by script; what is looked at is the command around it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inhouse.cli.serve import name_of
+
+STAND_IN = """
+import sys, types
+from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport
+
+def serve(stack, *, environ, report):
+    print(stack.model_dump_json(), file=sys.stderr)
+    for one in {reports}:
+        report(one)
+    return {code}
+
+module = types.ModuleType("inhouse.gateway.server")
+module.serve = serve
+sys.modules[module.__name__] = module
+import inhouse.gateway
+inhouse.gateway.server = module
+from inhouse.cli.main import run
+sys.argv[0] = "inhouse"
+run()
+"""
+LISTENING = "GatewayReport('listening', 'http://127.0.0.1:8080', 0.2)"
+READY = "ReplicaReport('demo', 'llamacpp', 'ready', 2, 4, 4096, 38 * 2**20, 0.42)"
+MINTED = "KeyMinted('ih-abc-def', 'abc', '/s')"
+
+Serve = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, environment: dict[str, str]) -> Serve:
+    """Runs `inhouse serve` around a gateway that makes these reports."""
+
+    def run(*args: str, reports: tuple[str, ...] = (), code: int = 0) -> subprocess.CompletedProcess[str]:
+        script = STAND_IN.format(reports=f"[{', '.join(reports)}]", code=code)
+        return subprocess.run(
+            [sys.executable, "-c", script, "serve", *args],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_first_start_prints_what_a_person_needs(serve: Serve) -> None:
+    """Address, key, a request to paste, the chat command, what runs, how to serve a real model, how to stop."""
+    loading = "ReplicaReport('demo', 'llamacpp', 'loading')"
+    done = serve(reports=(MINTED, loading, LISTENING, READY))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "serves an OpenAI-compatible API at http://127.0.0.1:8080/v1" in lines[1]
+    assert "  key      ih-abc-def" in lines
+    assert "  chat     inhouse chat" in lines
+    assert "  stop     Ctrl-C" in lines
+    assert any("inhouse serve ./model.gguf" in line for line in lines)
+    assert "  loading  demo …" in lines
+    assert "  ready    demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s" in lines
+
+
+def test_the_request_to_paste_is_one_line_that_works(serve: Serve) -> None:
+    """A shell splits it into the words that curl needs, key and JSON intact, however narrow the terminal."""
+    (line,) = [line for line in serve(reports=(MINTED, LISTENING)).stdout.splitlines() if line.startswith("curl ")]
+    words = shlex.split(line)
+    assert words[:3] == ["curl", "-s", "http://127.0.0.1:8080/v1/chat/completions"]
+    assert "Authorization: Bearer ih-abc-def" in words
+    body = json.loads(words[words.index("-d") + 1])
+    assert (body["model"], body["messages"][0]["role"]) == ("demo", "user")
+
+
+def test_later_starts_take_the_key_from_the_environment(serve: Serve) -> None:
+    """The key cannot be shown again; the request takes it from $INHOUSE_API_KEY, which the shell puts in."""
+    out = serve(reports=(LISTENING,)).stdout
+    assert '-H "Authorization: Bearer $INHOUSE_API_KEY"' in out
+    assert "`inhouse keys create` makes another" in out
+
+
+def test_without_keys_there_is_a_warning(serve: Serve) -> None:
+    out = serve("--no-auth", reports=(LISTENING,)).stdout
+    assert "  warning  keys are off" in out
+    assert "Authorization" not in out
+
+
+def test_the_chat_command_finds_this_very_gateway(serve: Serve) -> None:
+    out = serve(
+        "--port", "9000", "--state-dir", "a b", reports=("GatewayReport('listening', 'http://127.0.0.1:9000')",)
+    ).stdout
+    assert "  chat     inhouse chat --base-url http://127.0.0.1:9000/v1 --state-dir 'a b'\n" in out
+
+
+def test_a_failed_load_says_why_and_what_next(serve: Serve) -> None:
+    failed = "ReplicaReport('demo', 'llamacpp', 'failed', reason='not enough memory')"
+    out = serve(reports=(LISTENING, failed)).stdout
+    assert "  failed   demo: not enough memory\n" in out
+    assert "told 503" in out
+
+
+def test_the_rest_of_a_life(serve: Serve) -> None:
+    """Restart, download, drain, stop."""
+    out = serve(
+        reports=(
+            "FetchReport('demo', 0, None)",
+            *(f"FetchReport('demo', {step} * 2**20, 1000 * 2**20)" for step in range(0, 1001, 10)),
+            "ReplicaReport('demo', 'llamacpp', 'restarting', reason='killed by signal 9')",
+            "GatewayReport('draining', open_requests=2)",
+            "GatewayReport('stopped')",
+        )
+    ).stdout
+    assert out.count("fetching") == 11, "a line for each tenth, not for each report"
+    assert "  fetching demo: 500 MiB of 1000 MiB (50 %)\n" in out
+    assert "  restart  demo: killed by signal 9\n" in out
+    assert "  stopping 2 answers still run; Ctrl-C again ends them\n" in out
+    assert out.endswith("  stopped  \n") or out.endswith("  stopped\n")
+
+
+def test_json_is_one_object_a_report(serve: Serve) -> None:
+    out = serve("--json", reports=(MINTED, LISTENING, READY, "FetchReport('demo', 1, 2)")).stdout
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["event"] for event in events] == ["key", "gateway", "replica", "fetch"]
+    assert (events[0]["key"], events[1]["base_url"], events[2]["slots"]) == (
+        "ih-abc-def",
+        "http://127.0.0.1:8080/v1",
+        4,
+    )
+
+
+def test_options_make_the_stack(serve: Serve, tmp_path: Path) -> None:
+    done = serve(
+        *("./some-model.Q4.gguf", "--slots", "2", "--context", "512", "--threads", "3", "--host", "::1", "--port", "0"),
+        *("--engine-binary", "llama-server", "--state-dir", "s", "--log-level", "debug", "--no-auth"),
+    )
+    stack = json.loads(done.stderr)
+    (spec,) = stack["models"].values()
+    assert list(stack["models"]) == ["some-model.Q4"]
+    assert (spec["source"], spec["engine_binary"]) == (str(tmp_path / "some-model.Q4.gguf"), "llama-server")
+    assert (spec["slots"], spec["context"], spec["threads"]) == (2, 512, 3)
+    assert (stack["gateway"]["host"], stack["gateway"]["port"]) == ("::1", 0)
+    assert (stack["state_dir"], stack["log"]["level"], stack["auth"]["enabled"]) == (
+        str(tmp_path / "s"),
+        "debug",
+        False,
+    )
+
+
+def test_the_exit_code_is_the_gateways(serve: Serve) -> None:
+    assert serve(code=3).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("llama",), "error: MODEL: `MODEL` is 'llama': not a source"),
+        (("--no-auth", "--host", "0.0.0.0"), "error: --no-auth: auth is off while the gateway listens on 0.0.0.0"),
+        (("--port", "70000"), "error: --port: `--port` is 70000: too large"),
+        (("--config", "nowhere.yaml"), "error: --config: there is no file `nowhere.yaml`"),
+        (("--name", "x"), "needs MODEL"),
+        (("--prot", "1"), "No such option: --prot"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(serve: Serve, args: tuple[str, ...], said: str) -> None:
+    done = serve(*args)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_the_gateway_goes_on_when_nobody_reads(environment: dict[str, str], tmp_path: Path) -> None:
+    """`inhouse serve | head -1`: the reader leaves, the gateway stays and ends in its own time."""
+    for option in ("", " --json"):
+        (tmp_path / "s.py").write_text(STAND_IN.format(reports=f"[{LISTENING}] * 2000", code=7))
+        command = f"({sys.executable} s.py serve{option} 2>errors; echo $? >code) | head -n 1"
+        subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=environment, timeout=30, check=True, capture_output=True
+        )
+        assert (tmp_path / "code").read_text().strip() == "7", (tmp_path / "errors").read_text()[-500:]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("demo", "demo"),
+        ("./a/gemma-3-1b-it-Q4_K_M.gguf", "gemma-3-1b-it-Q4_K_M"),
+        ("hf://org/repo/sub/m.gguf@v1.0", "m"),
+        ("/x/big-00001-of-00003.gguf", "big"),
+        ("./my model (1).gguf", "my-model-1-"),
+    ],
+)
+def test_a_model_is_called_like_its_file(source: str, name: str) -> None:
+    assert name_of(source) == name
