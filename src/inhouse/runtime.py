@@ -56,6 +56,9 @@ class Parts:
 @contextlib.asynccontextmanager
 async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
+    for spec in stack.models.values():
+        if not spec.source.startswith("hf://"):  # a file that is not there is a mistake to be told before all else
+            resolve(spec.source, base=Path.cwd(), progress=_silent)
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
@@ -75,6 +78,10 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))
         exits.push_async_callback(_cancel, tasks)
         yield parts
+
+
+def _silent(done_bytes: int, total_bytes: int | None) -> None:
+    return None
 
 
 def _authenticator(

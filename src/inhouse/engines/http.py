@@ -283,6 +283,7 @@ class Connection(asyncio.Protocol):
         self._reply: Reply | None = None
         self._parts: list[bytes] = []
         self._complete = False
+        self._keep_alive = False
         self._reading = True
         self.idle_since = 0.0
 
@@ -355,7 +356,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, error: EngineError | None) -> None:
         reply, self._reply = self._reply, None
-        keep = error is None and self._parser.should_keep_alive() and self.usable
+        keep = error is None and self._keep_alive and self.usable
         if keep:
             self.resume_reading()
             self._pool.give_back(self)
@@ -366,6 +367,8 @@ class Connection(asyncio.Protocol):
 
     # httptools
     def on_headers_complete(self) -> None:
+        # asked here: once the message is complete the parser has forgotten how it was framed
+        self._keep_alive = self._parser.should_keep_alive()
         if self._reply is not None:
             self._reply.begin(self._parser.get_status_code())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from inhouse.core import Usage
 from inhouse.errors import ApiError, BadRequest
@@ -71,14 +71,15 @@ def parse(body: bytes | bytearray) -> Call:
     include_usage = options is not None and options.include_usage
     if options is not None and not request.stream:
         raise BadRequest("`stream_options` is only allowed when `stream` is true", param="stream_options")
-    count = request.n or 1
+    bare_logprobs = bool(request.logprobs) and not request.top_logprobs
+    rendering = ChatRendering(include_usage=include_usage, bare_logprobs=bare_logprobs)
     view: View
     if not request.stream:
-        view = WholeView(ChatRendering(include_usage=False))
-    elif count == 1:
+        view = WholeView(rendering)
+    elif (request.n or 1) == 1 and not bare_logprobs:
         view = RelayView(include_usage=include_usage)
     else:
-        view = RenderedView(ChatRendering(include_usage=include_usage))
+        view = RenderedView(rendering)
     return Call(request.model, jobs(request), view)
 
 
@@ -106,7 +107,8 @@ def jobs(request: ChatRequest) -> tuple[Job, ...]:
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
         logprobs=request.logprobs,
-        top_logprobs=request.top_logprobs,
+        # llama.cpp sends 20 where none is named, and no log probabilities at all for 0
+        top_logprobs=request.top_logprobs or (1 if request.logprobs else None),
         logit_bias=request.logit_bias,
         response_format=_response_format(request.response_format),
         tools=tools,
@@ -199,6 +201,22 @@ class _OutLogprobs(Struct):
     refusal: None = None
 
 
+class _TokenLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[Raw] = []
+
+
+class _ChunkLogprobs(Struct):
+    content: list[_TokenLogprob] | None = None
+    refusal: None = None
+
+
+_token_logprob = msgspec.json.Decoder(_TokenLogprob)
+_chunk_logprobs = msgspec.json.Decoder(_ChunkLogprobs | None)
+
+
 class _OutMessage(Struct, omit_defaults=True):
     content: str | None
     refusal: str | None = msgspec.field(default_factory=lambda: None)
@@ -224,12 +242,16 @@ class _Completion(Struct):
 
 
 class ChatRendering:
-    """Chat chunks as they are, for answers of several choices, and the whole `chat.completion` object."""
+    """Chat chunks as they are, for answers of several choices, and the whole `chat.completion` object.
 
-    __slots__ = ("_first", "_include_usage")
+    With `bare_logprobs`, the alternatives of a token are left out: the client asked for the tokens' own only.
+    """
 
-    def __init__(self, *, include_usage: bool) -> None:
+    __slots__ = ("_bare_logprobs", "_first", "_include_usage")
+
+    def __init__(self, *, include_usage: bool, bare_logprobs: bool = False) -> None:
         self._include_usage = include_usage
+        self._bare_logprobs = bare_logprobs
         self._first: ChatChunk | None = None
 
     def start(self) -> bytes:
@@ -237,6 +259,9 @@ class ChatRendering:
 
     def chunk(self, chunk: ChatChunk) -> bytes:
         first = self._first = self._first or chunk  # the choices of one answer share its id
+        if self._bare_logprobs:
+            for choice in chunk.choices:
+                choice.logprobs = _bare_chunk(choice.logprobs)
         return b"data: " + _encode(_Chunk(first.id, first.created, chunk.model, chunk.choices)) + b"\n\n"
 
     def end(self, usage: Usage) -> bytes:
@@ -250,6 +275,9 @@ class ChatRendering:
         return errors.event(error)
 
     def body(self, answer: Answer) -> bytes:
+        if self._bare_logprobs:
+            for choice in answer.choices:
+                choice.logprobs = [_bare_token(token) for token in choice.logprobs]
         choices = [_choice(choice) for choice in answer.choices]
         return _encode(_Completion(answer.id, answer.created, answer.model, choices, usage_body(answer.usage)))
 
@@ -262,3 +290,18 @@ def _choice(choice: AnswerChoice) -> _OutChoice:
     )
     logprobs = _OutLogprobs(choice.logprobs) if choice.logprobs else None
     return _OutChoice(choice.index, message, choice.finish_reason, logprobs)
+
+
+def _bare_chunk(logprobs: Raw | UnsetType) -> Raw | UnsetType:
+    found = None if logprobs is UNSET else _chunk_logprobs.decode(logprobs)
+    if found is None or not found.content:
+        return logprobs
+    for token in found.content:
+        token.top_logprobs = []
+    return Raw(_encode(found))
+
+
+def _bare_token(token: Raw) -> Raw:
+    found = _token_logprob.decode(token)
+    found.top_logprobs = []
+    return Raw(_encode(found))
