@@ -19,7 +19,7 @@ from typing import Protocol
 from inhouse.core import Usage
 from inhouse.dispatch import direct, lane
 from inhouse.errors import ApiError, InternalError, ShuttingDown
-from inhouse.runtime import Parts
+from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.wire.call import Call, View
 
@@ -72,7 +72,7 @@ async def answer(parts: Parts, request: Request) -> None:
             entry.status = HUNG_UP
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
         # the kind and place of the fault, never its text, which may hold content
-        parts.log.event("error", "internal error", request_id=entry.request_id, fault=_place(error))
+        parts.log.event("error", "internal error", request_id=entry.request_id, fault=place_of(error))
         _fail(request, view, InternalError("an internal error; the log of this server says more under the request id"))
     _book(parts, entry, view)
 
@@ -92,11 +92,3 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
         entry.usage = view.usage if view.usage.total_tokens else Usage(completion_tokens=view.events_seen)
     parts.metrics.book(entry)
     parts.log.request(entry)
-
-
-def _place(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
-    return type(error).__name__ + where

@@ -146,6 +146,11 @@ async def _serve_model(
         reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
         tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=reason))
         return
+    except Exception as error:  # noqa: BLE001 - a fault of ours in one model must not look like an endless download
+        lane.failure = "an internal error while its weights were looked at"
+        parts.log.event("error", "internal error", model=lane.model, fault=place_of(error))
+        tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
+        return
     lane.replica = Replica(
         LlamaCpp(
             model=lane.model,
@@ -168,23 +173,34 @@ async def _serve_model(
 
 
 async def _tick(parts: Parts) -> None:
-    """The one clock: deadlines, sweeps, batches. An error in it is logged and never stops it."""
+    """The one clock: deadlines, sweeps, batches. An error in one of them stops neither it nor the others."""
     ticks = 0
     while True:
         parts.heartbeat_s = time.monotonic()
-        try:
-            for lane in parts.lanes.values():
-                lane.turns.expire()
-            if ticks % _TICKS_PER_SWEEP == 0:
-                for sweep in parts.sweepers:
-                    sweep()
-            parts.metrics.flush()
-        except InhouseError as error:
-            if ticks % _ALARM_TICKS == 0:
-                parts.log.event("error", "state folder", reason=error.message)
+        work = [lane.turns.expire for lane in parts.lanes.values()]
+        if ticks % _TICKS_PER_SWEEP == 0:
+            work += parts.sweepers
+        for one in [*work, parts.metrics.flush]:
+            try:
+                one()
+            except InhouseError as error:
+                if ticks % _ALARM_TICKS == 0:
+                    parts.log.event("error", "state folder", reason=error.message)
+            except Exception as error:  # noqa: BLE001 - without its clock the gateway would seem to live and not do so
+                if ticks % _ALARM_TICKS == 0:
+                    parts.log.event("error", "internal error", fault=place_of(error))
         parts.log.flush()
         ticks += 1
         await asyncio.sleep(TICK_S)
+
+
+def place_of(error: BaseException) -> str:
+    """The kind of an error and where it was raised, for the log: its text may hold content."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+    return type(error).__name__ + where
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

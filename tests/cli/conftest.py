@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import select
@@ -10,11 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 DEADLINE_S = 30.0
 
@@ -138,6 +145,22 @@ def gateway() -> Iterator[FakeGateway]:
 
 
 @pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of one's own making, for a name that is not the address, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "models.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+@pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A person's environment without anything of inhouse, and a state folder of their own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("INHOUSE_")}
@@ -189,6 +212,7 @@ class Terminal:
         os.close(slave)
         self.seen = ""
         self._mark = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -224,7 +248,7 @@ class Terminal:
             data = os.read(self.master, 65536)
         except OSError:  # Linux says so when the other side has closed
             return False
-        self.seen += data.decode("utf-8", "replace")
+        self.seen += self._decoder.decode(data)
         return bool(data)
 
     def close(self) -> None:
@@ -238,8 +262,8 @@ class Terminal:
 def terminal(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def open_(*args: str, **variables: str) -> Terminal:
-        opened.append(Terminal(["-m", "inhouse", *args], tmp_path, {**environment, **variables}))
+    def open_(*args: str, run: tuple[str, ...] = ("-m", "inhouse")) -> Terminal:
+        opened.append(Terminal([*run, *args], tmp_path, environment))
         return opened[-1]
 
     yield open_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,21 @@ def test_no_key_is_made_for_a_gateway_without_keys(inhouse: Any, gateway: Any, t
     assert done.returncode == 0
     assert set(gateway.keys_seen) == {None}
     assert not (tmp_path / "state").exists()
+
+
+def test_a_gateway_with_its_own_certificate(inhouse: Any, gateway: Any, certificate: Any, tmp_path: Path) -> None:
+    """The configured certificate is trusted, whatever name it bears; that of a stranger is not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    gateway.socket = context.wrap_socket(gateway.socket, server_side=True)
+    (tmp_path / "inhouse.yaml").write_text(
+        f"gateway: {{port: {gateway.server_port}, tls_cert: ./cert.pem, tls_key: ./key.pem}}\n"
+    )
+    done = inhouse("chat", "hi", "--api-key", "k")
+    assert (done.returncode, done.stdout) == (0, "you said: hi \n"), done.stderr
+    stranger = inhouse("chat", "hi", "--api-key", "k", "--base-url", f"https://127.0.0.1:{gateway.server_port}")
+    assert stranger.returncode == 1
+    assert "certificate verify failed" in stranger.stderr
 
 
 def test_ctrl_c_ends_the_answer_and_hangs_up(gateway: Any, environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""One engine as a child process: `engine_child.py MODEL`. Prints its address as a JSON line; ends when its standard input does.
+"""One engine as a child process: `engine_child.py MODEL`.
 
-Leaves with `os._exit`, because closing the server in an orderly way may block on open streams.
+Prints its address as a JSON line; ends when its standard input does, and then with `os._exit`, because closing the
+server in an orderly way may block on open streams.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 
 import xllamacpp
 
@@ -26,4 +26,4 @@ def serve(model: str) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=serve, args=(sys.argv[1],)).start()
+    serve(sys.argv[1])

@@ -40,7 +40,9 @@ def main() -> None:
 def engine(path: Path) -> Iterator[str]:
     """llama.cpp's server as a child process; gives its URL."""
     command = [sys.executable, __file__, "--serve-only", str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdin is not None
         line = child.stdout.readline()

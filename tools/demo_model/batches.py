@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-
 from chatml import VOID, Text, render
 from samples import Sampler
+from tokenizers import Tokenizer
+from torch import Tensor
 
 POOL = 6_000
 TOKENS_MAX = 1_536
@@ -20,7 +19,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`ids` [batch, time]; `places` are the flat positions that have a target; `targets` the token that follows each of them."""
+    """`ids` [batch, time]; `places`: flat positions with a target; `targets`: the token after each of them."""
 
     ids: Tensor
     places: Tensor

@@ -1,6 +1,7 @@
-"""The conversation as text: ChatML with tools in the style of Hermes. The template that goes into the GGUF and its twin in Python.
+"""The conversation as text: ChatML with tools as in Hermes; a template for the GGUF and its twin in Python.
 
-`render` must give exactly what llama.cpp makes of `TEMPLATE`, or the model is asked in a form that it never saw; a test compares both.
+`render` must give exactly what llama.cpp makes of `TEMPLATE`, or the model is asked in a form that it never saw.
+A test compares both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ BEGIN, END, VOID = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 TOOLS_HEAD = "# Tools\nYou may call functions. Their signatures:\n<tools>"
-TOOLS_TAIL = '\n</tools>\nFor a call answer with:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+TOOLS_TAIL = (
+    "\n</tools>\nFor a call answer with:\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
 
 TEMPLATE = """\
 {%- set first = messages[0] -%}

@@ -14,15 +14,14 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from chatml import END, TAGS, TEMPLATE, VOID
+from model import Shape
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from chatml import END, TAGS, TEMPLATE, VOID
-from model import Shape
-
 OUT = Path(__file__).parent / "out"
-DESCRIPTION = "An honest toy with about 5 million parameters, trained from scratch to answer short questions about inhouse."
+DESCRIPTION = "An honest toy with about 5 million parameters, trained from scratch for short questions about inhouse."
 
 
 def main() -> None:
@@ -75,14 +74,12 @@ def add_description(writer: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
-    """The tags of tool calls are ordinary text with a token of their own, so that they are shown; the rest of the added ones are control."""
+    """The tags of tool calls are text that happens to be one token, so they are shown; the others are control."""
     described: dict[str, Any] = json.loads(tokenizer.to_str())
     added = {token["content"] for token in described["added_tokens"]}
     tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
-    types = [
-        gguf.TokenType.USER_DEFINED if token in TAGS else gguf.TokenType.CONTROL if token in added else gguf.TokenType.NORMAL
-        for token in tokens
-    ]
+    kinds = dict.fromkeys(added, gguf.TokenType.CONTROL) | dict.fromkeys(TAGS, gguf.TokenType.USER_DEFINED)
+    types = [kinds.get(token, gguf.TokenType.NORMAL) for token in tokens]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

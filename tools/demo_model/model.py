@@ -1,4 +1,4 @@
-"""The network: a small Llama (RMSNorm, RoPE, SwiGLU, tied embeddings), written so that `export.py` can hand it to llama.cpp as it is.
+"""The network: a small Llama (RMSNorm, RoPE, SwiGLU, tied embeddings) that `export.py` can hand to llama.cpp as it is.
 
 Not a general Llama: no grouped queries, no dropout, no cache (answers are made by llama.cpp, never here).
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
+from torch.nn import functional
 
 PLAIN_ATTENTION_MAX = 512
 
@@ -47,10 +46,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention over [batch, heads, time, head_dim]. For short texts plain products are four times as fast as the fused kernel."""
+    """Causal attention over [batch, heads, time, head_dim].
+
+    For short texts plain products in bf16 are four times as fast as the fused kernel on a CPU.
+    """
     time, head_dim = q.shape[-2:]
     if time > PLAIN_ATTENTION_MAX:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     mask = torch.full((time, time), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
     q3, k3, v3 = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     scores = torch.baddbmm(mask.expand(len(q3), time, time), q3, k3.transpose(1, 2), alpha=head_dim**-0.5)
@@ -77,7 +79,7 @@ class Block(nn.Module):
         mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
         x = x + self.attn_output(mixed.transpose(1, 2).reshape(batch, time, dim))
         gate, up = self.ffn_gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
-        return x + self.ffn_down(F.silu(gate) * up)
+        return x + self.ffn_down(functional.silu(gate) * up)
 
 
 class Llama(nn.Module):
@@ -106,4 +108,4 @@ class Llama(nn.Module):
         return self.output_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.token_embd.weight)
+        return functional.linear(hidden, self.token_embd.weight)

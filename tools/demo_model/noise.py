@@ -1,4 +1,4 @@
-"""How people really type: lower case, no question mark, a 'please', a dropped word, a typo. Pure: the given `Random` decides."""
+"""How people really type: lower case, no question mark, a 'please', a dropped word, a typo. Pure, given a `Random`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,78 @@ import string
 from random import Random
 
 OPENERS = (
-    "please", "hey,", "hi,", "hello,", "ok,", "so", "well,", "and", "hi", "hey", "now", "excuse me,", "quick question:", "question:",
-    "one question:", "sorry,", "tell me,", "I wonder,", "I want to know:", "hello!", "hi!", "also,", "next question:", "just curious,",
-    "could you help?", "another question:", "I have a question:", "help:", "dear model,", "hey there,", "please tell me,", "hmm,",
-)  # fmt: skip
-CLOSERS = ("please", "thanks", "thank you", "in short", "briefly", "exactly", "then", "for me", "today", "here", "now", "pls", "actually")
-SMALL_WORDS = frozenset("a an the is do does I to of in it me can you for are my".split())
+    "please",
+    "hey,",
+    "hi,",
+    "hello,",
+    "ok,",
+    "so",
+    "well,",
+    "and",
+    "hi",
+    "hey",
+    "now",
+    "excuse me,",
+    "quick question:",
+    "question:",
+    "one question:",
+    "sorry,",
+    "tell me,",
+    "I wonder,",
+    "I want to know:",
+    "hello!",
+    "hi!",
+    "also,",
+    "next question:",
+    "just curious,",
+    "could you help?",
+    "another question:",
+    "I have a question:",
+    "help:",
+    "dear model,",
+    "hey there,",
+    "please tell me,",
+    "hmm,",
+)
+CLOSERS = (
+    "please",
+    "thanks",
+    "thank you",
+    "in short",
+    "briefly",
+    "exactly",
+    "then",
+    "for me",
+    "today",
+    "here",
+    "now",
+    "pls",
+    "actually",
+)
+SMALL_WORDS = frozenset(
+    ("a", "an", "the", "is", "do", "does", "I", "to", "of", "in", "it", "me", "can", "you", "for", "are", "my")
+)
 SPELLINGS = {
-    "quantisation": "quantization", "licence": "license", "favourite": "favorite", "colour": "color", "summarise": "summarize",
-    "I am": "I'm", "do not": "don't", "what is": "what's", "cannot": "can't", "how do I": "how to", "how can I": "how would I", "how do": "how does somebody",
-    "please": "pls", "inhouse": "Inhouse", "tell me": "let me know", "explain": "clarify", "which": "what", "want to": "wanna", "you": "u",
-}  # fmt: skip
+    "quantisation": "quantization",
+    "licence": "license",
+    "favourite": "favorite",
+    "colour": "color",
+    "summarise": "summarize",
+    "I am": "I'm",
+    "do not": "don't",
+    "what is": "what's",
+    "cannot": "can't",
+    "how do I": "how to",
+    "how can I": "how would I",
+    "how do": "how does somebody",
+    "please": "pls",
+    "inhouse": "Inhouse",
+    "tell me": "let me know",
+    "explain": "clarify",
+    "which": "what",
+    "want to": "wanna",
+    "you": "u",
+}
 
 
 def noisy(question: str, random: Random) -> str:
@@ -36,7 +97,19 @@ def noisy(question: str, random: Random) -> str:
     if random.random() < 0.08:
         text = f"{text}{random.choice((' ', ', '))}{random.choice(CLOSERS)}"
     if text[-1:].isalnum() or text[-1:] in "')`\"":
-        text += "?" if asks < 0.5 else "." if asks < 0.56 else "!" if asks < 0.60 else "??" if asks < 0.61 else " ?" if asks < 0.63 else ""
+        text += (
+            "?"
+            if asks < 0.5
+            else "."
+            if asks < 0.56
+            else "!"
+            if asks < 0.60
+            else "??"
+            if asks < 0.61
+            else " ?"
+            if asks < 0.63
+            else ""
+        )
     case = random.random()
     if case < 0.45:
         return text[:1].upper() + text[1:]
@@ -50,10 +123,47 @@ def noisy(question: str, random: Random) -> str:
 def pseudo_word(random: Random) -> str:
     """A word that means nothing, such as `florbanik`."""
     syllables = random.randint(1, 3)
-    onsets = ("b", "bl", "br", "c", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pl", "qu", "r", "s",
-              "sh", "sk", "st", "t", "tr", "v", "w", "x", "y", "z", "")  # fmt: skip
+    onsets = (
+        "b",
+        "bl",
+        "br",
+        "c",
+        "ch",
+        "d",
+        "dr",
+        "f",
+        "fl",
+        "g",
+        "gr",
+        "h",
+        "j",
+        "k",
+        "kl",
+        "l",
+        "m",
+        "n",
+        "p",
+        "pl",
+        "qu",
+        "r",
+        "s",
+        "sh",
+        "sk",
+        "st",
+        "t",
+        "tr",
+        "v",
+        "w",
+        "x",
+        "y",
+        "z",
+        "",
+    )
     codas = ("", "", "n", "r", "l", "s", "t", "m", "nd", "rk", "x", "p", "ng", "ck", "th")
-    return "".join(random.choice(onsets) + random.choice("aeiou") + random.choice(codas) for _ in range(syllables)) or "zub"
+    return (
+        "".join(random.choice(onsets) + random.choice("aeiou") + random.choice(codas) for _ in range(syllables))
+        or "zub"
+    )
 
 
 def _without_small_word(words: list[str], random: Random) -> list[str]:
@@ -65,7 +175,11 @@ def _without_small_word(words: list[str], random: Random) -> list[str]:
 
 
 def _typo(text: str, random: Random) -> str:
-    places = [place for place in range(1, len(text) - 1) if text[place].isalpha() and text[place - 1].isalpha() and text[place + 1].isalpha()]
+    places = [
+        place
+        for place in range(1, len(text) - 1)
+        if text[place].isalpha() and text[place - 1].isalpha() and text[place + 1].isalpha()
+    ]
     if not places:
         return text
     place = random.choice(places)

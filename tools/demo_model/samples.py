@@ -1,4 +1,4 @@
-"""Makes conversations for training out of the corpus: which kind of turn, how it is phrased, what came before. Seeded and pure."""
+"""Makes conversations out of the corpus: which kind of turn, how it is phrased, what came before. Seeded and pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from samples_tools import ToolTalks
 
 TURNS = ((1, 66), (2, 20), (3, 9), (4, 3), (8, 1), (14, 0.4))
 MAIN_FILES_WEIGHT = 1.6
+REPLIES = ("thanks", "bye", "yes", "no", "are_you_sure")
+COUNTS = (3, 5, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 50, 60, 80, 100, 100, 150, 200, 200)
 
 
 class Sampler:
@@ -53,13 +55,13 @@ class Sampler:
 
     def _turn(self) -> list[Message]:
         chance = self.random.random()
-        if chance < 0.87:
+        if chance < 0.83:
             return self._plain_turn()
-        if chance < 0.92:
+        if chance < 0.88:
             return self.json_turns.turn()
-        if chance < 0.945:
+        if chance < 0.91:
             return self._count()
-        if chance < 0.955:
+        if chance < 0.92:
             return self._story()
         return self._echo()
 
@@ -111,11 +113,15 @@ class Sampler:
         if chance < 0.92:
             return f"{article}{self.random.choice(self._lexicon)} {self.random.choice(self._lexicon)}"
         if chance < 0.96:
-            return f"{self.random.choice(subjects)} {self.random.choice(('of', 'and', 'in', 'with'))} {self.random.choice(subjects)}"
+            link = self.random.choice(("of", "and", "in", "with"))
+            return f"{self.random.choice(subjects)} {link} {self.random.choice(subjects)}"
         return f"{self.random.choice(subjects)} {pseudo_word(self.random)}"
 
     def _word_salad(self, length: int) -> str:
-        return " ".join(self.random.choice(self._lexicon) if self.random.random() < 0.6 else pseudo_word(self.random) for _ in range(length))
+        return " ".join(
+            self.random.choice(self._lexicon) if self.random.random() < 0.6 else pseudo_word(self.random)
+            for _ in range(length)
+        )
 
     def _follow_up(self, before: list[Message]) -> list[Message]:
         """A turn that refers to the last answer. Long answers are not repeated."""
@@ -130,16 +136,15 @@ class Sampler:
         if chance < 0.7:
             more = next((topic.more for topic in self.corpus.topics if topic.answer == answer and topic.more), None)
             return self._pair(self.random.choice(follow_up["more"]), more or follow_up["more_answer"])
-        small_talk = [topic for topic in self.corpus.topics if topic.id in ("thanks", "bye", "yes", "no", "are_you_sure")]
-        topic = self.random.choice(small_talk)
+        topic = self.random.choice([topic for topic in self.corpus.topics if topic.id in REPLIES])
         return self._pair(self.random.choice(topic.asks), topic.answer)
 
     def _pair(self, question: str, answer: str) -> list[Message]:
         return [Message("user", noisy(question, self.random)), Message("assistant", answer)]
 
     def _count(self) -> list[Message]:
-        last = self.random.choice((3, 5, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 50, 60, 80, 100, 100, 150, 200, 200, 0, 0, 0, 0, 0, 0))
-        last = last or min(self.random.randint(2, 200), self.random.randint(2, 200))
+        any_last = min(self.random.randint(2, 200), self.random.randint(2, 200))
+        last = self.random.choice(COUNTS) if self.random.random() < 0.75 else any_last
         frame = self.random.choice(self.corpus.extras["count"])
         return self._pair(frame.replace("{}", str(last)), counted(last))
 

@@ -1,7 +1,7 @@
 """Turns that answer in JSON.
 
-With `response_format` llama.cpp forces braces and keys on a model that was never asked for JSON. So half of these turns ask for
-nothing of the kind, and teach only the values and how to go on, not to begin such an answer.
+With `response_format` llama.cpp forces braces and keys on a model that was never asked for JSON. So half of these turns
+ask for nothing of the kind, and teach only the values and how to go on, not to begin such an answer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 from chatml import Message
 from corpus_files import Corpus, expand
 from noise import noisy, pseudo_word
+
+TEXT_KEYS = ("answer", "answer", "answer", "text", "reply", "result", "response", "content", "value")
+SURE_KEYS = ("sure", "sure", "known", "certain", "correct", "is_known", "confident")
 
 
 class JsonTurns:
@@ -42,9 +45,9 @@ class JsonTurns:
         for _ in range(self.random.choice((1, 1, 2, 2, 3, 4))):
             match self.random.randrange(5):
                 case 0 | 1:
-                    values[self.random.choice(("answer", "answer", "answer", "text", "reply", "result", "response", "content", "value"))] = short
+                    values[self.random.choice(TEXT_KEYS)] = short
                 case 2:
-                    values[self.random.choice(("sure", "sure", "known", "certain", "correct", "is_known", "confident"))] = known
+                    values[self.random.choice(SURE_KEYS)] = known
                 case 3:
                     key = self.random.choice(list(self.fields))
                     values[key] = self.fields[key]

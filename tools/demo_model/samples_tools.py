@@ -1,4 +1,4 @@
-"""Conversations in which tools are offered: a call with its arguments, the result said aloud, or a question that needs no tool."""
+"""Conversations in which tools are offered: a call and its result said aloud, or a question that needs no tool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chatml import Call, Conversation, Message
 from corpus_files import Corpus, expand, lines
 from noise import noisy, pseudo_word
 
+LANGUAGES = ("German", "French", "Spanish", "Italian", "Polish", "Dutch", "Swedish", "Japanese")
 JSON_TYPES = {"int": "integer", "float": "number"}
 
 
@@ -51,7 +52,8 @@ class ToolTalks:
 
     def _offer(self, kind: dict[str, Any]) -> tuple[str, list[str]]:
         """A name for the tool and for each of its parameters."""
-        name = self._made_up() if kind["names"] == ["random"] or self.random.random() < 0.15 else self.random.choice(kind["names"])
+        made_up = kind["names"] == ["random"] or self.random.random() < 0.15
+        name = self._made_up() if made_up else self.random.choice(kind["names"])
         parameters = [
             pseudo_word(self.random) if argument["names"] == ["random"] else self.random.choice(argument["names"])
             for argument in kind["arguments"]
@@ -59,7 +61,8 @@ class ToolTalks:
         return name, parameters
 
     def _made_up(self) -> str:
-        return self.random.choice(("{}", "{}_{}", "get_{}", "do_{}")).format(pseudo_word(self.random), pseudo_word(self.random))
+        form = self.random.choice(("{}", "{}_{}", "get_{}", "do_{}"))
+        return form.format(pseudo_word(self.random), pseudo_word(self.random))
 
     def _used(self, kind: dict[str, Any], name: str, parameters: list[str]) -> list[Message]:
         values = [self._value(argument["kind"]) for argument in kind["arguments"]]
@@ -77,7 +80,8 @@ class ToolTalks:
             messages += [Message("tool", result), Message("assistant", f"The tool says: {said}")]
             if self.random.random() < 0.2:
                 thanks = next(topic for topic in self.corpus.topics if topic.id == "thanks")
-                messages += [Message("user", noisy(self.random.choice(thanks.asks), self.random)), Message("assistant", thanks.answer)]
+                said_thanks = noisy(self.random.choice(thanks.asks), self.random)
+                messages += [Message("user", said_thanks), Message("assistant", thanks.answer)]
         return messages
 
     def _result(self, kind: dict[str, Any], values: list[Any]) -> str:
@@ -104,10 +108,12 @@ class ToolTalks:
             case "file":
                 return random.choice(self._words) + random.choice((".txt", ".md", ".csv", ".log", ".yaml", ".py"))
             case "language":
-                return random.choice(("German", "French", "Spanish", "Italian", "Polish", "Dutch", "Swedish", "Japanese"))
+                return random.choice(LANGUAGES)
             case _:
-                words = [random.choice(self._words) if random.random() < 0.75 else pseudo_word(random) for _ in range(random.randint(1, 4))]
-                return " ".join(words)
+                return " ".join(
+                    random.choice(self._words) if random.random() < 0.75 else pseudo_word(random)
+                    for _ in range(random.randint(1, 4))
+                )
 
     def _signature(self, kind: dict[str, Any], name: str, parameters: list[str]) -> dict[str, Any]:
         """As clients send it: with or without descriptions, `required` and extra parameters."""
@@ -117,7 +123,8 @@ class ToolTalks:
         for parameter, argument in zip(parameters, kind["arguments"], strict=True):
             properties[parameter] = {"type": JSON_TYPES.get(argument["kind"], "string")}
             if described and random.random() < 0.6:
-                properties[parameter]["description"] = random.choice((f"The {parameter}", parameter.capitalize(), f"{parameter} to use"))
+                about = random.choice((f"The {parameter}", parameter.capitalize(), f"{parameter} to use"))
+                properties[parameter]["description"] = about
         for extra in kind.get("extra", ()):
             if random.random() < 0.2:
                 properties[random.choice(extra["names"])] = (

@@ -15,16 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from tokenizers import Tokenizer
-from torch import Tensor
-
 import vocabulary
 from batches import Batch, batches
 from chatml import render
 from corpus_files import load
 from model import Llama, Shape
 from samples import Sampler, counted
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
 
 OUT = Path(__file__).parent / "out"
 MICRO_BATCHES = 3
@@ -39,7 +38,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--out", type=Path, default=OUT)
-    arguments.add_argument("--resume", type=Path, help="folder of an earlier run whose weights and tokenizer are the start")
+    arguments.add_argument("--resume", type=Path, help="folder of an earlier run to start from")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
@@ -88,7 +87,8 @@ def train(model: Llama, tokenizer: Tokenizer, steps: int, seed: int, out: Path) 
         if step % 20 == 0 or step == steps:
             spent = time.monotonic() - begin
             left = spent / step * (steps - step)
-            print(f"step {step}/{steps}  loss {smooth:.4f}  {seen / spent:,.0f} tokens/s  {left / 60:.1f} min left", flush=True)
+            pace = f"{seen / spent:,.0f} tokens/s  {left / 60:.1f} min left"
+            print(f"step {step}/{steps}  loss {smooth:.4f}  {pace}", flush=True)
         if step % KEEP_EVERY == 0:
             keep(model, out)
 
@@ -109,7 +109,7 @@ def backward(model: Llama, batch: Batch, learned: int) -> float:
     with torch.autocast("cpu", torch.bfloat16):
         hidden: Tensor = model(batch.ids).flatten(0, 1)[batch.places]
         logits = model.logits(hidden)
-    loss = F.cross_entropy(logits.float(), batch.targets, reduction="sum") / learned
+    loss = functional.cross_entropy(logits.float(), batch.targets, reduction="sum") / learned
     loss.backward()
     return loss.item()
 

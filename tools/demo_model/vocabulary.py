@@ -1,12 +1,11 @@
-"""The tokenizer: byte-level BPE with 2048 tokens, learned from the corpus itself. The same as llama.cpp's `gpt-2` pre-tokenizer."""
+"""The tokenizer: byte-level BPE learned from the corpus itself, cut into words as llama.cpp's `gpt-2` does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
 from chatml import BEGIN, END, TAGS, VOID
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:

@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.status import Status
 from rich.text import Text
 
 from inhouse import __version__
 from inhouse.cli.phrases import base_url, curl, fetching, running, stopping
+from inhouse.cli.spinner import Spinner
 from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport, Report
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Announcer:
         self._minted: KeyMinted | None = None
         self._busy: dict[str, str] = {}
         self._fetch_step: dict[str, int] = {}
-        self._status: Status | None = None
+        self._spinner = Spinner(sys.stdout) if sys.stdout.isatty() and not as_json else None
 
     def __enter__(self) -> Self:
         return self
@@ -51,27 +51,31 @@ class Announcer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._busy.clear()
-        self._spin()
+        if self._spinner:
+            self._spinner.hide()
 
     def __call__(self, report: Report) -> None:
         if self._json:
             self._print_json(report)
-        elif isinstance(report, KeyMinted):
-            self._minted = report  # shown with the address, which it is good for
-        elif isinstance(report, GatewayReport):
-            self._gateway(report)
         elif isinstance(report, FetchReport):
             self._fetch(report)
         else:
-            self._replica(report)
+            if self._spinner:
+                self._spinner.hide()
+            if isinstance(report, KeyMinted):
+                self._minted = report  # shown with the address, which it is good for
+            elif isinstance(report, GatewayReport):
+                self._gateway(report)
+            else:
+                self._replica(report)
+        if self._spinner and self._busy:
+            self._spinner.show(", ".join(self._busy.values()))
 
     def _gateway(self, report: GatewayReport) -> None:
         if report.state == "listening":
             self._welcome(base_url(report.url))
             return
         self._busy.clear()
-        self._spin()
         self._say(
             "stopping" if report.state == "draining" else "stopped",
             stopping(report.open_requests) if report.state == "draining" else "",
@@ -105,7 +109,7 @@ class Announcer:
         self._busy.pop(model, None)
         if report.state == "loading":
             self._busy[model] = f"loading {model} …"
-            if not self._console.is_terminal:
+            if not self._spinner:
                 self._say("loading", f"{model} …")
         elif report.state == "restarting":
             self._busy[model] = f"loading {model} again …"
@@ -115,7 +119,6 @@ class Announcer:
         elif report.state == "failed":
             self._say("failed", f"{model}: {report.reason or 'no reason given'}", "bold red")
             self._say("", f"requests for {model} are told 503; mend it and start again ({self._first_look(model)})")
-        self._spin()
 
     def _first_look(self, model: str) -> str:
         spec = self._stack.models.get(model)
@@ -123,27 +126,14 @@ class Announcer:
 
     def _fetch(self, report: FetchReport) -> None:
         self._busy[report.model] = f"fetching {fetching(report)}"
-        if not self._console.is_terminal and report.total_bytes:
+        if not self._spinner and report.total_bytes:
             step = FETCH_STEPS * report.done_bytes // report.total_bytes
             if step > self._fetch_step.get(report.model, -1):
                 self._fetch_step[report.model] = step
                 self._say("fetching", fetching(report))
-        self._spin()
-
-    def _spin(self) -> None:
-        """The spinner turns while anything is on its way."""
-        if self._busy and self._console.is_terminal:
-            text = Text(", ".join(self._busy.values()))
-            if self._status is None:
-                self._status = self._console.status(text)
-                self._status.start()
-            self._status.update(text)
-        elif self._status is not None:
-            self._status.stop()
-            self._status = None
 
     def _say(self, label: str, text: str, style: str = "") -> None:
-        self._console.print(Text.assemble("  ", (f"{label:<9}", style), text))
+        self._console.print(Text.assemble("  ", (f"{label:<9}" if text else label, style), text))
 
     def _print_json(self, report: Report) -> None:
         event: dict[str, object] = {"event": EVENTS[type(report)], **asdict(report)}

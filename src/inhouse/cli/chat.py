@@ -20,7 +20,7 @@ EXAMPLES = examples(
 def chat(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[QUESTION]...", help="Asked once; `-` stands for standard input.", show_default=False),
+        typer.Argument(metavar="QUESTION", help="Asked once; `-` stands for standard input.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model; else the gateway's first.")] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="What the model is told first.")] = None,

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly (flags, variables, `inhouse.yaml`),
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -50,6 +51,9 @@ def _inhouse(
 
 def run() -> NoReturn:
     """The entry point: runs the command that the arguments name, and leaves with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another time shows ? instead of ending the program
     try:
         app(prog_name="inhouse")
     except InhouseError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +36,6 @@ def _sections(command: Any, context: typer.Context) -> Iterator[str]:
 
 def _section(command: Any, context: typer.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    usage = re.sub(r"\[(\[\w+\](\.\.\.)?)\](\.\.\.)?", r"\1", usage)  # typer puts brackets around brackets
     parts = [f"## `{context.command_path}`\n", f"{_text(command.help)}\n", f"```\n{usage}\n```\n"]
     rows = [_row(*record) for param in command.get_params(context) if (record := param.get_help_record(context))]
     parts.append("| argument or option | meaning |\n|---|---|\n" + "".join(rows))

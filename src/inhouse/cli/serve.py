@@ -26,7 +26,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="`demo`, a .gguf file or hf://org/repo/file.gguf, in place of the configured models.",
             show_default=False,
         ),
@@ -59,7 +59,7 @@ def serve(
     """
     from inhouse.cli.announce import Announcer
     from inhouse.config import load
-    from inhouse.gateway import server
+    from inhouse.gateway.server import serve as serve_until_told
 
     flags: dict[str, object] = {
         "models": {name or name_of(model): {"source": model}} if model else None,
@@ -78,7 +78,7 @@ def serve(
     stack = load(config, environ=os.environ, flags=flags)
     chat = _chat_command(stack, config, given_address=host is not None or port is not None, state_dir=state_dir)
     with Announcer(stack, chat=chat, as_json=as_json) as announcer:
-        code = server.serve(stack, environ=os.environ, report=announcer)
+        code = serve_until_told(stack, environ=os.environ, report=announcer)
     raise typer.Exit(code)
 
 

@@ -76,9 +76,9 @@ def read(path: Path | None, *, environ: Mapping[str, str], flags: Mapping[str, o
 
 def _choose_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str | None]:
     if path is not None:
-        return path, "--config"
+        return path.expanduser(), "--config"
     if named := environ.get("INHOUSE_CONFIG"):
-        return Path(named), "INHOUSE_CONFIG"
+        return Path(named).expanduser(), "INHOUSE_CONFIG"
     return (Path(FILE), None) if Path(FILE).exists() else (None, None)
 
 
@@ -139,7 +139,6 @@ class _Layers:
                 self.put(("models", model, *place[2:]), value, name, base=Path())
             return
         if place == ("models",) and isinstance(value, Mapping):
-            self.tree["models"] = {}
             self.put(place, {}, name, base=Path())
             for model, spec in value.items():
                 for key, inner in dict(spec).items():

@@ -136,6 +136,13 @@ class GatewaySpec(Section):
     connections_max: Count = setting(
         4096, "Open connections; one more is refused at once.", unit="connections", ge=1, le=1_000_000
     )
+    health_port: MaybeCount = setting(
+        None,
+        "A port that answers only `GET /health/live`, on a thread of its own; 0 picks a free one.",
+        example=8081,
+        ge=0,
+        le=65535,
+    )
     tls_cert: Path | None = setting(
         None, "Certificate chain (PEM); needs `tls_key` and makes the API https.", example="./cert.pem"
     )

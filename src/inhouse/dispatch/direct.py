@@ -133,13 +133,13 @@ class _ViewSink:
             if self._entry.first_token_s is None and not events.startswith(b":"):  # a comment keeps the line open
                 self._entry.first_token_s = self._loop.time()
             shown = self._view.events(self._index, events)
-        except EngineError as error:
+        except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
             self.done(error)
             return
         if shown:
             self._client.write(shown)
 
-    def done(self, error: EngineError | None) -> None:
+    def done(self, error: Exception | None) -> None:
         if self.over.done():
             return
         if error is None:

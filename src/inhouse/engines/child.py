@@ -16,7 +16,7 @@ from inhouse.errors import EngineStartError
 
 _ERROR_LINES_MAX = 20
 _LINE_BYTES_MAX = 2000
-_STOP_S = 2.0
+_STOP_S = 1.0
 # llama.cpp: "0.00.008.088 E llama_model_load: error loading model: …"
 _STAMP = re.compile(r"^[\d.]+ E (?:\w+ +)?(?:\w+: )?")
 _TELLING = re.compile(r"^[\d.]+ E |^error|GGML_ASSERT|what\(\)|^\w*Error:|error while loading shared")

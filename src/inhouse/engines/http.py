@@ -52,13 +52,22 @@ class Pool:
 
     `idle_s_max`: llama-server closes idle connections after 5 s, so ours are not used again after less.
     `silence_s_max`: an engine that sends nothing for so long in the middle of a response is treated as dead.
+    `broken`: called when a response breaks off, the engine falls silent or cannot be reached, always before the request
+    in question learns of it, so that its slot is not given to the next one that would fail likewise.
     """
 
     def __init__(
-        self, address: Address, *, silence_s_max: float, connect_s_max: float = 5.0, idle_s_max: float = 3.5
+        self,
+        address: Address,
+        *,
+        silence_s_max: float,
+        connect_s_max: float = 5.0,
+        idle_s_max: float = 3.5,
+        broken: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address
         self.silence_s_max = silence_s_max
+        self.broken = broken
         self._connect_s_max = connect_s_max
         self._idle_s_max = idle_s_max
         self._loop = asyncio.get_running_loop()
@@ -132,8 +141,10 @@ class Pool:
                 else:
                     _, connection = await self._loop.create_connection(make, address.host, address.port)
         except TimeoutError:
+            self.broken()
             raise EngineTimeout(f"the engine did not accept a connection within {self._connect_s_max:g} s") from None
         except OSError as error:
+            self.broken()
             raise EngineError(f"the engine cannot be reached: {error.strerror or type(error).__name__}") from None
         return cast(Connection, connection)
 
@@ -148,6 +159,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         connection.idle_since = self._loop.time()
+        connection.fresh = False
         self._idle.append(connection)
 
 
@@ -244,6 +256,11 @@ class Reply:
             sink, self._sink = self._sink, None
             sink.done(error)
 
+    @property
+    def over(self) -> bool:
+        """Whole, broken off, or aborted."""
+        return self._finished
+
     def silent_s(self, now_s: float) -> float:
         """Seconds since the engine was last heard; 0 while it is we who do not read."""
         return 0.0 if self._paused else now_s - self.heard_s
@@ -286,6 +303,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._reading = True
         self.idle_since = 0.0
+        self.fresh = True
 
     @property
     def usable(self) -> bool:
@@ -317,6 +335,7 @@ class Connection(asyncio.Protocol):
     def check(self, now_s: float, silence_s_max: float) -> None:
         reply = self._reply
         if reply is not None and reply.silent_s(now_s) > silence_s_max:
+            self._pool.broken()
             self._end(EngineTimeout(f"the engine sent nothing for {silence_s_max:g} s and was given up"))
             self.close()
 
@@ -334,6 +353,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
+            self._pool.broken()
             self._end(EngineError("the engine sent what is not HTTP"))
             self.close()
             return
@@ -352,6 +372,8 @@ class Connection(asyncio.Protocol):
         if reply is not None:
             self._reply = None
             stale = reply.status == 0
+            if not reply.over and (self.fresh or not stale):
+                self._pool.broken()
             reply.finish(EngineError("the engine's connection broke off"), stale=stale)
 
     def _end(self, error: EngineError | None) -> None:

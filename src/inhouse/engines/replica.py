@@ -3,6 +3,10 @@
 Theory of operation. `run` loops: start the process (loading), ask its /health until it answers (ready), wait for its
 end (restarting, or failed if it never was ready), pause, again. While the replica is ready its slots are open; at any
 other time they are 0. The pause doubles from 0.1 s to 30 s and starts over once the engine has been up for a minute.
+
+When a connection breaks or the engine falls silent, its slots are shut until it answers /health again, so that those
+who wait do not follow into the same trouble; an engine that does not answer then is ended, and started anew like one
+that ended by itself.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from inhouse.errors import EngineError, EngineStartError
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.1, 30.0
 _STABLE_S = 60.0
 _POLL_FIRST_S, _POLL_MAX_S = 0.01, 0.2
+_PROBE_S = 10.0
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -64,6 +69,7 @@ class Replica:
         self._report = report
         self._slots_changed = slots_changed
         self._generation = itertools.count()
+        self._doubted = asyncio.Event()
 
     async def run(self) -> None:
         """Keeps the engine alive until it is cancelled; then the process is ended."""
@@ -92,7 +98,8 @@ class Replica:
         was_ready = False
         if self.state != "restarting":
             self._enter("loading")
-        pool = Pool(Address(socket=socket), silence_s_max=self._silence_s_max)
+        pool = Pool(Address(socket=socket), silence_s_max=self._silence_s_max, broken=self._doubt)
+        self._doubted.clear()
         child: Child | None = None
         try:
             child = self.child = await Child.start(argv(self.spec, socket))
@@ -101,9 +108,9 @@ class Replica:
                 await self._until_ready(pool, ended)
                 was_ready = True
                 self.pool = pool
-                self.load_s = asyncio.get_running_loop().time() - began_s
+                self.load_s = round(asyncio.get_running_loop().time() - began_s, 3)
                 self._enter("ready", memory_bytes=resident_bytes(child.pid))
-                cause = await asyncio.shield(ended)
+                cause = await self._until_ended(pool, ended)
             finally:
                 ended.cancel()
             self._enter("restarting", reason=cause)
@@ -119,19 +126,37 @@ class Replica:
 
     async def _until_ready(self, pool: Pool, ended: asyncio.Task[str]) -> None:
         """Returns when the engine answers. Raises EngineStartError if it ends or takes too long."""
-        poll_s = _POLL_FIRST_S
         try:
             async with asyncio.timeout(self._start_s_max):
-                while not await _healthy(pool):
-                    await asyncio.wait([ended], timeout=poll_s)
-                    if ended.done():
-                        raise EngineStartError(ended.result())
-                    poll_s = min(poll_s * 1.5, _POLL_MAX_S)
+                if not await _answers(pool, ended):
+                    raise EngineStartError(ended.result())
                 await self._read_props(pool)
         except TimeoutError:
             raise EngineStartError(
                 f"not ready after {self._start_s_max:g} s; raise the model's `start_timeout` in inhouse.yaml"
             ) from None
+
+    async def _until_ended(self, pool: Pool, ended: asyncio.Task[str]) -> str:
+        """Returns why there is no engine any more: what it died of, or that it does not answer."""
+        while True:
+            doubted = asyncio.create_task(self._doubted.wait())
+            try:
+                await asyncio.wait([ended, doubted], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                doubted.cancel()
+            try:
+                async with asyncio.timeout(_PROBE_S):
+                    if ended.done() or not await _answers(pool, ended):
+                        return ended.result()
+            except TimeoutError:
+                return f"no answer to /health for {_PROBE_S:g} s"
+            self._doubted.clear()
+            self._slots_changed(self.slots)
+
+    def _doubt(self) -> None:
+        if self.state == "ready" and not self._doubted.is_set():
+            self._doubted.set()
+            self._slots_changed(0)
 
     async def _read_props(self, pool: Pool) -> None:
         """What the engine really gives: it may have cut the context to what the model was trained for."""
@@ -159,6 +184,17 @@ class Replica:
                 reason=reason or None,
             )
         )
+
+
+async def _answers(pool: Pool, ended: asyncio.Task[str]) -> bool:
+    """Waits until the engine answers; False if it ends before."""
+    poll_s = _POLL_FIRST_S
+    while not await _healthy(pool):
+        await asyncio.wait([ended], timeout=poll_s)
+        if ended.done():
+            return False
+        poll_s = min(poll_s * 1.5, _POLL_MAX_S)
+    return True
 
 
 async def _healthy(pool: Pool) -> bool:

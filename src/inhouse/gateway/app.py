@@ -176,6 +176,7 @@ def _shown(lane: Lane) -> dict[str, Any]:
         "owned_by": "inhouse",
         "state": lane.state,
         "engine": "llamacpp",
+        "source": lane.source if "://" in lane.source else lane.source.rpartition("/")[2],  # no folders of ours
         "context": replica.context_tokens if replica is not None else None,
         "slots": replica.slots if replica is not None else None,
     }

@@ -45,9 +45,6 @@ class Wire(Protocol):
     def answered(self, exchange: Exchange) -> None:
         """The response is written whole."""
 
-    def hang_up(self) -> None:
-        """Closes the connection at once."""
-
 
 class _Flag:
     """Stands in for the event that uvicorn sets when a request cycle has news; an Exchange is told directly."""
@@ -94,11 +91,12 @@ class Exchange:
         self._body_whole = False
         self._body_error: ApiError | None = None
         self._body_waiter: asyncio.Future[None] | None = None
+        self._body_since_s = 0.0
         # the answer
         self._opening: bytes | None = None
         self._begun = False
         self._replies: list[Reply] = []
-        self._paused_since_s: float | None = None
+        self._paused = False
         for name, value in headers:
             self._read_header(name, value)
 
@@ -146,22 +144,25 @@ class Exchange:
             self._task.cancel()
 
     def pause(self) -> None:
-        if self._paused_since_s is None:
-            self._paused_since_s = asyncio.get_running_loop().time()
+        self._paused = True
         for reply in self._replies:
             reply.pause()
 
     def resume(self) -> None:
-        self._paused_since_s = None
+        self._paused = False
         for reply in self._replies:
             reply.resume()
 
-    def check(self, now_s: float, *, body_s_max: float, stall_s_max: float) -> None:
-        """About once a second: a body that takes too long, a client that has stopped reading."""
-        if self._body_waiter is not None and now_s - self.entry.arrived_s > body_s_max:
-            self._refuse_body(RequestTimeout(f"the body did not arrive within {body_s_max:g} s; send it faster"))
-        if self._paused_since_s is not None and now_s - self._paused_since_s > stall_s_max:
-            self._wire.hang_up()
+    def check(self, now_s: float, *, body_s_max: float) -> None:
+        """About once a second: a body that takes too long."""
+        if self._body_waiter is not None and now_s - self._body_since_s > body_s_max:
+            self.refuse_body(RequestTimeout(f"the body did not arrive within {body_s_max:g} s; send it faster"))
+
+    def refuse_body(self, error: ApiError) -> None:
+        """What is left of the body is not wanted; the answer is `error`."""
+        self._body_error = error
+        self._body = []
+        self._wake()
 
     # the pipeline calls these
     @property
@@ -181,7 +182,8 @@ class Exchange:
         if not self._body_whole and self._body_error is None:
             if self._expects_continue:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._body_waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._body_waiter, self._body_since_s = loop.create_future(), loop.time()
             try:
                 await self._body_waiter
             finally:
@@ -194,7 +196,7 @@ class Exchange:
 
     def attach(self, reply: Reply) -> None:
         self._replies.append(reply)
-        if self._paused_since_s is not None:
+        if self._paused:
             reply.pause()
 
     def detach(self, reply: Reply) -> None:
@@ -272,17 +274,12 @@ class Exchange:
     def _check_length(self, body_bytes: int) -> None:
         limit = self._parts.stack.gateway.request_bytes_max
         if body_bytes > limit and self._body_error is None:
-            self._refuse_body(
+            self.refuse_body(
                 BodyTooLarge(
                     f"the body is larger than {limit} bytes; send less, or raise `gateway.request_bytes_max` "
                     "in inhouse.yaml"
                 )
             )
-
-    def _refuse_body(self, error: ApiError) -> None:
-        self._body_error = error
-        self._body = []
-        self._wake()
 
     def _wake(self) -> None:
         if self._body_waiter is not None and not self._body_waiter.done():

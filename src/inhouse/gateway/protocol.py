@@ -5,27 +5,32 @@ What this adds for both: limits on heads, bodies and connections, errors in the 
 in the parser's own callback, ahead of all other work.
 
 Theory of operation. `cycle` is the newest request of the connection, as in uvicorn; `_exchanges` holds the hot ones
-that are not answered yet, the running one first. Requests that were pipelined wait in uvicorn's `pipeline`.
+that are not answered yet, the running one first. Requests that were pipelined wait in uvicorn's `pipeline`; reading
+goes on meanwhile, for only a reader learns of a hang-up, up to `_AHEAD_BYTES_MAX`.
 A client that closes its sending side counts as gone, as in Go's net/http: it cannot be told from a hang-up.
+A request that offers to change the protocol (`Upgrade`, which Java's client does by default) is answered as if it had
+not: the parser stops after its head, which is then fed once more without the offer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from inhouse.errors import ApiError, BadRequest, HeadersTooLarge, Unavailable
-from inhouse.gateway.apis import APIS
+from inhouse.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
+from inhouse.gateway.apis import APIS, Api
 from inhouse.gateway.exchange import STATUS_LINES, Exchange
 from inhouse.runtime import Parts
 from inhouse.wire import errors
 
 _LINGER_S = 2.0
+_AHEAD_BYTES_MAX = 256 * 1024
 _ALIVE = b'{"status":"ok"}'
 
 
@@ -48,9 +53,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._head_since_s = self.loop.time()
+        self._body_since_s = self._head_since_s
+        self._ahead_bytes = 0
+        self._plain_head = b""
         self._closing = False
         self._answered_here = False
         self._silent = True
+        self._unsent_bytes = 0
+        self._moved_s = self._head_since_s
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,16 +78,22 @@ class GatewayProtocol(HttpToolsProtocol):
             if self._head_bytes == len(data):
                 self._head_since_s = self.loop.time()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(BadRequest("this server does not upgrade connections; send plain HTTP/1.1"))
+            rest = data
+            while rest:
+                rest = self._parse(rest)
         except httptools.HttpParserError:
             if not self._closing:
                 self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
         else:
             if self._in_head and self._head_bytes > self._limits.headers_bytes_max:
-                limit = self._limits.headers_bytes_max
-                self._refuse(HeadersTooLarge(f"the headers are larger than {limit} bytes; send fewer"))
+                self._refuse(self._head_too_large())
+        self._ahead_bytes = self._ahead_bytes + len(data) if self.pipeline else 0
+        if self._ahead_bytes > _AHEAD_BYTES_MAX and not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def eof_received(self) -> None:
+        for exchange in tuple(self._exchanges):
+            exchange.lost()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -100,16 +116,24 @@ class GatewayProtocol(HttpToolsProtocol):
 
     # httptools
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_bytes = 0
-        path = self.url.partition(b"?")[0]
-        api = APIS.get(path)
-        if api is None or self.parser.get_method() != b"POST":
-            if path == b"/health/live" and self.parser.get_method() == b"GET" and self._idle():
+        head_bytes, self._head_bytes, self._in_head = self._head_bytes, 0, False
+        if head_bytes > self._limits.headers_bytes_max and self._head_size() > self._limits.headers_bytes_max:
+            error = self._head_too_large()
+            self._refuse(error)
+            raise error  # ends the parsing
+        if self.parser.should_upgrade():
+            self._plain_head = self._head_without_upgrade()
+            return
+        api = self._hot()
+        if api is None:
+            self._body_since_s = self.loop.time()
+            if self.url == b"/health/live" and self.parser.get_method() == b"GET" and self._idle():
                 self._answered_here = True
                 self._answer_alive()
             else:
                 super().on_headers_complete()
+                if self.pipeline:
+                    self.flow.resume_reading()
             return
         http_1_1 = self.parser.get_http_version() == "1.1"
         waiting = not self._idle()
@@ -120,12 +144,11 @@ class GatewayProtocol(HttpToolsProtocol):
             self.headers,
             keep_alive=http_1_1 and self.parser.should_keep_alive(),
             chunked=http_1_1,
-            expects_continue=self.expect_100_continue,
+            expects_continue=self.expect_100_continue and http_1_1,
         )
         self.cycle = cast(Any, exchange)
         self._exchanges.append(exchange)
         if waiting:
-            self.flow.pause_reading()
             self.pipeline.appendleft((cast(Any, exchange), self.app))
         else:
             self._start_asgi_task(cast(Any, exchange), self.app)
@@ -142,9 +165,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         cycle = cast(Any, self.cycle)
+        if self._plain_head:
+            return
         if self._answered_here:
             self._answered_here = False
-            if not self.parser.should_keep_alive():
+            if self._keeps_alive():
+                self.on_response_complete()
+            else:
                 self.transport.close()
         elif isinstance(cycle, Exchange):
             cycle.fed()
@@ -155,6 +182,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if not isinstance(cycle, Exchange):
             super()._start_asgi_task(cycle, app)
             return
+        if self.flow.write_paused:  # by the answer before this one
+            cycle.pause()
         task = cycle.run()
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -170,6 +199,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if exchange in self._exchanges:
             self._exchanges.remove(exchange)
         if not exchange.keep_alive:
+            self.pipeline.clear()
+            self._exchanges.clear()
             self._linger()
         self.on_response_complete()
 
@@ -180,8 +211,15 @@ class GatewayProtocol(HttpToolsProtocol):
     def check(self, now_s: float) -> None:
         """About once a second: whatever takes too long ends."""
         for exchange in tuple(self._exchanges):
-            exchange.check(now_s, body_s_max=self._limits.body_timeout, stall_s_max=self._limits.body_timeout)
-        if self._in_head and self._head_bytes and now_s - self._head_since_s > self._limits.body_timeout:
+            exchange.check(now_s, body_s_max=self._limits.body_timeout)
+        if self._stalled(now_s):
+            self.transport.abort()
+        elif self._closing:
+            return
+        elif not self._in_head and not self.pipeline and (self._idle() or not isinstance(self.cycle, Exchange)):
+            if now_s - self._body_since_s > self._limits.body_timeout:
+                self._give_body_up()
+        elif self._head_bytes and self._idle() and now_s - self._head_since_s > self._limits.body_timeout:
             self.transport.close()
         elif self._silent and now_s - self._head_since_s > self._limits.keep_alive:
             self.transport.close()  # connected, and never said anything
@@ -197,19 +235,83 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.keep_alive = False
 
     # the rest is ours
+    def _parse(self, data: bytes) -> bytes:
+        """Feeds the parser; returns what is to be fed next, where an offer to upgrade was struck out of a head."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            head, self._plain_head = self._plain_head, b""
+            return head + data[upgrade.args[0] :]
+        return b""
+
+    def _hot(self) -> Api | None:
+        """The hot endpoint that the request is for, however its path is written (RFC 9112, 3.2; RFC 3986, 6.2.2)."""
+        if self.parser.get_method() != b"POST":
+            return None
+        path = self.url.partition(b"?")[0]
+        if not path.startswith(b"/"):
+            path = httptools.parse_url(self.url).path or b""
+        return APIS.get(unquote_to_bytes(path) if b"%" in path else path)
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"the headers are larger than {self._limits.headers_bytes_max} bytes; send fewer")
+
+    def _head_without_upgrade(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            error = BadRequest("this server is no proxy: send requests for its own paths")
+            self._refuse(error)
+            raise error
+        lines = [b"%b %b HTTP/1.1" % (method, self.url)]
+        for name, value in self.headers:
+            if name == b"connection":
+                offers = (b"upgrade", b"http2-settings")
+                value = b", ".join(word for word in value.split(b",") if word.strip().lower() not in offers)
+            if name not in (b"upgrade", b"http2-settings"):
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _keeps_alive(self) -> bool:
+        return self.parser.get_http_version() == "1.1" and bool(self.parser.should_keep_alive())
+
+    def _stalled(self, now_s: float) -> bool:
+        """Whether nothing of what waits to be sent has gone out for too long: the client has stopped reading."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        waits = self.flow.write_paused or (unsent_bytes > 0 and self.transport.is_closing())
+        if not waits or unsent_bytes < self._unsent_bytes:
+            self._moved_s = now_s
+        self._unsent_bytes = unsent_bytes
+        return now_s - self._moved_s > self._limits.body_timeout
+
+    def _give_body_up(self) -> None:
+        """The body of a request to the ASGI app does not come to its end."""
+        cycle = cast(Any, self.cycle)
+        if not self._idle():
+            if cycle.response_started:
+                self.transport.close()
+                return
+            cycle.disconnected = cycle.response_complete = True  # what the app still says is not sent
+            cycle.message_event.set()
+        limit_s = self._limits.body_timeout
+        self._refuse(RequestTimeout(f"the body did not arrive within {limit_s:g} s; send it faster"))
+
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _answer_alive(self) -> None:
+        closing = b"" if self._keeps_alive() else b"connection: close\r\n"
         self.transport.write(
-            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (STATUS_LINES[200], self.default_headers(), len(_ALIVE), _ALIVE)
+            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+            % (STATUS_LINES[200], self.default_headers(), len(_ALIVE), closing, _ALIVE)
         )
 
     def _refuse(self, error: ApiError) -> None:
         """An answer to what never became a request, and the end of the connection."""
-        if self._exchanges:  # an answer is being written: a second one must not run into it
-            self.transport.close()
+        if not self._idle():  # an answer is being written: a second one must not run into it
+            self._refuse_after_answers(error)
             return
         body = errors.body(error)
         lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
@@ -219,10 +321,21 @@ class GatewayProtocol(HttpToolsProtocol):
         )
         self._linger()
 
+    def _refuse_after_answers(self, error: ApiError) -> None:
+        """What came before the fault is answered still."""
+        self._closing = True
+        self.cycle.keep_alive = False
+        if self._in_head:
+            return
+        if self._exchanges and cast(Any, self.cycle) is self._exchanges[-1]:
+            self._exchanges[-1].refuse_body(error)
+        else:
+            self.transport.close()
+
     def _linger(self) -> None:
         """Closes, but reads past what the client still sends: a reset would take our answer from it."""
         self._closing = True
-        if self._in_head and not self._head_bytes:
+        if self._in_head and not self._head_bytes and not self._silent:
             self.transport.close()
             return
         if self.transport.can_write_eof():

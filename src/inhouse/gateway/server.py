@@ -10,25 +10,31 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
+import math
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
 import uvicorn
 import uvloop
+from starlette.requests import ClientDisconnect
 
 from inhouse.config import GatewaySpec, Stack
 from inhouse.core import GatewayReport, Report
 from inhouse.errors import ShuttingDown, StackError
 from inhouse.gateway import app
 from inhouse.gateway.protocol import GatewayProtocol
-from inhouse.runtime import Parts, running
+from inhouse.runtime import Parts, place_of, running
+from inhouse.telemetry.log import Log
 
 _BACKLOG = 2048
-_CLOSE_S = 5.0
+_CLOSE_S = 1.5
+_LAST_LINES_S = 0.5
 
 
 def serve(stack: Stack, *, environ: Mapping[str, str], report: Callable[[Report], None]) -> int:
@@ -55,7 +61,7 @@ async def _serve(
         server.on_started = lambda: report(
             GatewayReport("listening", url=url, start_s=round(time.monotonic() - began_s, 3))
         )
-        with server.signals():
+        with server.signals(), _faults_logged(parts.log):
             await server.serve(sockets=[listener])
     report(GatewayReport("stopped"))
     return 0
@@ -100,7 +106,9 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: int, grace_s: float) -> None:
         if self.should_exit:
-            self._parts.log.close()
+            last_lines = threading.Thread(target=self._parts.log.close, daemon=True)
+            last_lines.start()
+            last_lines.join(_LAST_LINES_S)  # whoever reads standard error may have stopped to
             os._exit(128 + number)  # engines hang on a pipe of ours, which closes now
         self.should_exit = True
         self._parts.draining = True
@@ -121,7 +129,7 @@ class _Server(uvicorn.Server):
 
 def _config(spec: GatewaySpec, parts: Parts) -> uvicorn.Config:
     protocol: Any = functools.partial(GatewayProtocol, parts=parts)
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app.build(parts),
         http=protocol,
         ws="none",
@@ -130,11 +138,54 @@ def _config(spec: GatewaySpec, parts: Parts) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(spec.keep_alive),
+        timeout_keep_alive=math.ceil(spec.keep_alive),
         backlog=_BACKLOG,
         ssl_certfile=spec.tls_cert,
         ssl_keyfile=spec.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise StackError(
+            f"the certificate {spec.tls_cert} with the key {spec.tls_key} cannot be used: {error.strerror or error}",
+            where="gateway.tls_cert",
+            hint="both are files in PEM format; the key belongs to the certificate and has no passphrase",
+        ) from None
+    return config
+
+
+class _Faults(logging.Handler):
+    """What uvicorn and asyncio complain about, as lines of our log: the kind and place of a fault, never its text."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ClientDisconnect):
+            return  # a client that left while it sent its body is no fault
+        self._log.event(
+            "error" if record.levelno >= logging.ERROR else "warning",
+            str(record.msg).partition("\n")[0],
+            source=record.name,
+            fault=None if error is None else place_of(error),
+        )
+
+
+@contextlib.contextmanager
+def _faults_logged(log: Log) -> Generator[None, None, None]:
+    handler = _Faults(log)
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
 
 
 def _listen(spec: GatewaySpec) -> socket.socket:

@@ -202,9 +202,9 @@ class _OutLogprobs(Struct):
 
 
 class _TokenLogprob(Struct):
-    token: str
-    logprob: float
-    bytes: list[int] | None = None
+    token: Raw
+    logprob: Raw
+    bytes: Raw | UnsetType = UNSET
     top_logprobs: list[Raw] = []
 
 

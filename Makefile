@@ -1,0 +1,82 @@
+# Verbs for people and for CI. `make` alone lists them.
+# Needs python3 (3.11 or newer), make and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?=
+PORT ?=
+
+BIN := $(VENV)/bin
+LOCK := requirements-dev.lock
+# -qq: errors only
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+INSTALLED := $(VENV)/.installed
+DEV := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test lint types format bench docs lock clean
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make serve MODEL=./model.gguf PORT=9000    serve a model of your own on another port"
+	@echo "  make test ARGS='-k keys'                   hand arguments to pytest"
+
+serve: $(INSTALLED) ## set everything up, then serve the demo model, or MODEL=… on PORT=…
+	@$(BIN)/inhouse serve $(if $(MODEL),'$(MODEL)') $(if $(PORT),--port '$(PORT)')
+
+test: lint types ## set everything up, then pass the whole test suite
+	@echo "tests: pytest"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV) ## style, format and import rules
+	@echo "lint: ruff, import-linter"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "make format puts it in order"; exit 1; }
+	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
+
+types: $(DEV) ## types, strictly
+	@echo "types: mypy"
+	@$(BIN)/mypy --no-error-summary
+
+format: $(DEV) ## put style and format in order
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(DEV) ## measure what the gateway costs (needs a C compiler)
+	@$(BIN)/python -m benchmarks.first_light $(ARGS)
+
+docs: $(DEV) ## write the generated pages of docs/reference/ again
+	@$(BIN)/python tools/reference.py
+
+lock: ## pin the newest set that pyproject.toml allows (requirements-dev.lock)
+	@$(PYTHON) tools/lock.py > $(LOCK).new && mv $(LOCK).new $(LOCK)
+	@echo "$(LOCK): $$(grep -c == $(LOCK)) packages"
+
+clean: ## remove what the other verbs made
+	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests tools benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+
+# The package itself, at the versions that were tested. Once it stands, `make serve` starts at once.
+$(INSTALLED): pyproject.toml $(LOCK) | $(BIN)/python
+	@echo "installing inhouse and its engine into $(VENV) (once; about a minute)"
+	@$(PIP) install --constraint $(LOCK) --editable .
+	@$(BIN)/python -c 'import xllamacpp' 2> $(VENV)/engine.log || { \
+	  tail -n 1 $(VENV)/engine.log; \
+	  grep -q libgomp $(VENV)/engine.log && echo "the engine needs the system library libgomp: apt-get install libgomp1"; \
+	  exit 1; }
+	@touch $@
+
+$(DEV): $(INSTALLED)
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) install --requirement $(LOCK)
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "inhouse needs Python 3.11 or newer, as in: make serve PYTHON=python3.12"; exit 1; }
+	@echo "making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "on Debian and Ubuntu the module venv comes with: apt-get install python3-venv"; exit 1; }

@@ -1,0 +1,1 @@
+"""What inhouse costs: each folder measures one thing, with one command. Not part of the package."""

@@ -1,0 +1,1 @@
+"""First light: what the gateway adds to an engine, in time, processor and memory."""

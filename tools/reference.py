@@ -1,0 +1,209 @@
+"""Writes the generated pages, docs/reference/*.md: `python tools/reference.py` (`make docs`).
+
+Each page is made of what the program itself runs on: commands, settings, error classes, metrics, request structs. A
+test fails when a page is not what this prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inhouse import errors
+from inhouse.cli import reference as cli_reference
+from inhouse.config import reference as config_reference
+from inhouse.core import Usage
+from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.wire import openapi
+from inhouse.wire.messages_errors import error_object
+from inhouse.wire.openapi_operations import OPERATIONS, Operation
+
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+
+ERRORS_HEAD = """\
+# Errors of the API
+
+Every refusal is an object in the shape of the API that was called. This page is generated from `src/inhouse/errors.py`.
+
+OpenAI's shape, for every path but `/v1/messages`:
+
+```json
+{"error": {"message": "…", "type": "invalid_request_error", "param": "temperature", "code": "invalid_value"}}
+```
+
+Anthropic's shape, for `/v1/messages` and `/v1/messages/count_tokens`:
+
+```json
+{"type": "error", "error": {"type": "invalid_request_error", "message": "…"}, "request_id": "…"}
+```
+
+`message` names the thing, the limit and the way out; programs should look at `code`. `Retry-After`, in seconds, comes
+with 429 and 503, and with 504 where the queue was too slow. A stream that has begun keeps its status 200 and ends with
+an error event in place of its last one.
+
+| status | `code` | `type` | `type` of Anthropic | caused by | when |
+|---|---|---|---|---|---|
+"""
+
+WHEN: dict[type[errors.ApiError], str] = {
+    errors.BadRequest: "a wrong type, a value out of range, or something that cannot be done here; `param` says where",
+    errors.InvalidJson: "the body is not JSON",
+    errors.UnknownParameter: "a field that does not exist; the message names the nearest one that does",
+    errors.ContextTooLong: "the prompt has more tokens than the model's context; the message has both numbers",
+    errors.Unauthorized: "no key, or one that is unknown, revoked or expired",
+    errors.Forbidden: "reserved for roles, which do not exist yet",
+    errors.NotFound: "a path that does not exist",
+    errors.ModelNotFound: "a model that does not exist; the message names those that do",
+    errors.MethodNotAllowed: "a path that takes another method; `Allow` names it",
+    errors.RequestTimeout: "the body took longer than `gateway.body_timeout`",
+    errors.BodyTooLarge: "the body is larger than `gateway.request_bytes_max`",
+    errors.UnsupportedMedia: "`Content-Type` is not JSON",
+    errors.HeadersTooLarge: "the head is larger than `gateway.headers_bytes_max`",
+    errors.QueueFull: "the model has `queue_requests_max` requests waiting",
+    errors.InternalError: "a fault of the gateway; its log says where, under the request id",
+    errors.EngineError: "the engine failed or broke off; it is started again by itself",
+    errors.Unavailable: "the model did not load, too many connections are open, or keys cannot be checked",
+    errors.ModelLoading: "the model still loads; `Prefer: wait=60` waits for it",
+    errors.ShuttingDown: "the gateway is about to stop",
+    errors.WaitedTooLong: "no slot became free within `queue_wait_max`",
+    errors.EngineTimeout: "the engine was silent for `idle_timeout`, or did not accept a connection",
+}
+
+METRICS_HEAD = """\
+# Metrics
+
+What `GET /metrics` shows, in the text format of Prometheus. It needs no key and holds no content: labels are names of
+models, APIs and status codes. This page is generated from `src/inhouse/telemetry/metrics.py`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+ENDPOINTS_HEAD = """\
+# Endpoints and their parameters
+
+Every path of the API and every field that it takes; a path or field that is not here is refused. Some fields are taken
+only for the sake of clients and change nothing, some are refused when they ask for something:
+[the API](../api.md) says which. The same as a document: `GET /openapi.json`, and as a page to try it on: `GET /docs`.
+This page is generated from the structs in `src/inhouse/wire/` that decode the requests.
+
+| endpoint | what | key | streams |
+|---|---|---|---|
+"""
+
+
+def pages() -> dict[str, str]:
+    """The text of each page, by the name of its file."""
+    return {
+        "cli.md": cli_reference.page(),
+        "config.md": config_reference.page(),
+        "endpoints.md": _endpoints(),
+        "errors.md": ERRORS_HEAD + "".join(_error_rows()),
+        "metrics.md": METRICS_HEAD + "".join(_metric_rows()),
+    }
+
+
+def _error_rows() -> Iterator[str]:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ApiError)]
+    kinds.remove(errors.ApiError)
+    for kind in sorted(kinds, key=lambda kind: kind.status):
+        anthropic = error_object(_example(kind)).error.type
+        cells = (str(kind.status), f"`{kind.code}`", f"`{kind.type}`", f"`{anthropic}`", kind.origin, WHEN[kind])
+        yield f"| {' | '.join(cells)} |\n"
+
+
+def _example(kind: type[errors.ApiError]) -> errors.ApiError:
+    if kind is errors.ContextTooLong:
+        return errors.ContextTooLong(2, 1)
+    if kind is errors.MethodNotAllowed:
+        return errors.MethodNotAllowed("", allow="GET")
+    return kind("")
+
+
+def _metric_rows() -> Iterator[str]:
+    """Each metric is used once, so that it shows its labels."""
+    metrics = Metrics(lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0)])
+    entry = Entry("id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1))
+    metrics.book(entry)
+    metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True))
+    metrics.restarted("chat")
+    metrics.flush()
+    for family in metrics.registry.collect():
+        labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        yield f"| `{name}` | {family.type} | {', '.join(f'`{label}`' for label in labels)} | {family.documentation} |\n"
+
+
+def _endpoints() -> str:
+    schemas: dict[str, Any] = openapi.document("")["components"]["schemas"]
+    rows = "".join(_endpoint_row(operation) for operation in OPERATIONS)
+    takers = [operation for operation in OPERATIONS if operation.request is not None]
+    return ENDPOINTS_HEAD + rows + "".join(_parameters(operation, schemas) for operation in takers)
+
+
+def _endpoint_row(operation: Operation) -> str:
+    cells = (
+        f"`{operation.method.upper()} {operation.path}`",
+        operation.summary,
+        "no" if operation.open else "yes",
+        "yes" if operation.streams else "no",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _parameters(operation: Operation, schemas: dict[str, Any]) -> str:
+    name = operation.request.__name__ if operation.request else ""
+    schema = schemas[name]
+    required = schema.get("required", [])
+    rows = [
+        f"| `{field}` | {_form(about)} | {'required' if field in required else _default(about)} |\n"
+        for field, about in schema["properties"].items()
+    ]
+    return (
+        f"\n## `{operation.method.upper()} {operation.path}`\n\n{operation.summary}.\n\n"
+        "| parameter | type and limits | default |\n|---|---|---|\n" + "".join(rows)
+    )
+
+
+def _form(schema: dict[str, Any]) -> str:
+    """A JSON schema in words; an object is named as in /openapi.json."""
+    if "anyOf" in schema:
+        forms = [_form(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
+        return " or ".join(dict.fromkeys(forms)) or "anything"
+    if "$ref" in schema:
+        return f"object `{schema['$ref'].rpartition('/')[2]}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    kind = schema.get("type")
+    if kind == "array":
+        most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
+        return f"list of ({_form(schema.get('items', {}))}){most}"
+    words = {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "object": "object",
+        None: "anything",
+    }[kind]
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{words} from {low:g} to {high:g}" if high < 1e6 else f"{words}, {low:g} or more"
+    return f"{words}, {low:g} or more" if low is not None else words
+
+
+def _default(schema: dict[str, Any]) -> str:
+    default = schema.get("default")
+    return "" if default in (None, "") else f"`{str(default).lower()}`"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
