@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 TICK_S = 0.25
 _TICKS_PER_SWEEP = 4
 _ALARM_TICKS = 240
+_SOCKET_FOLDER_LENGTH_MAX = 64
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         identify = auth.identify if stack.auth.enabled else _anyone
         parts = Parts(stack=stack, identify=identify, lanes=lanes, log=log, metrics=metrics)
         parts.sweepers.append(auth.refresh)
-        folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="inhouse-", ignore_cleanup_errors=True)))
+        folder = Path(exits.enter_context(_temporary_folder()))
         tasks = [asyncio.create_task(_tick(parts), name="tick")]
         for index, (name, spec) in enumerate(stack.models.items()):
             own = folder / str(index)
@@ -78,6 +79,13 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))
         exits.push_async_callback(_cancel, tasks)
         yield parts
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For the engines' sockets, whose paths the system cuts at about 104 characters."""
+    usual = tempfile.gettempdir()
+    base = usual if len(usual) <= _SOCKET_FOLDER_LENGTH_MAX else "/tmp"  # noqa: S108 - the folder in it is private
+    return tempfile.TemporaryDirectory(prefix="inhouse-", dir=base, ignore_cleanup_errors=True)
 
 
 def _silent(done_bytes: int, total_bytes: int | None) -> None:

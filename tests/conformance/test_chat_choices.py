@@ -73,7 +73,14 @@ def test_the_bytes_of_the_tokens(client: openai.OpenAI) -> None:
 def test_log_probabilities_of_several_answers(client: openai.OpenAI) -> None:
     """Each choice has those of its own tokens."""
     answer = client.chat.completions.create(
-        model="demo", messages=HELLO, n=2, max_tokens=3, logprobs=True, top_logprobs=1, extra_body={"ignore_eos": True}
+        model="demo",
+        messages=HELLO,
+        n=2,
+        max_tokens=3,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=1,
+        extra_body={"ignore_eos": True},
     )
     assert [len(choice.logprobs.content or []) for choice in answer.choices if choice.logprobs] == [3, 3]
 

@@ -96,12 +96,12 @@ def test_a_bias_against_one_token(client: openai.OpenAI) -> None:
     assert choice.logprobs.content[0].bytes != token["bytes"]
 
 
-@pytest.mark.parametrize("penalty", ["frequency_penalty", "repeat_penalty"])
-def test_a_penalty_on_repetition(client: openai.OpenAI, http: PlainHttp, penalty: str) -> None:
+@pytest.mark.parametrize("penalty", [{"frequency_penalty": 2}, {"repeat_penalty": 1000}], ids=["frequency", "repeat"])
+def test_a_penalty_on_repetition(client: openai.OpenAI, http: PlainHttp, penalty: dict[str, float]) -> None:
     """A token that a bias makes come again and again gives way once it was repeated often enough."""
     fields: dict[str, Any] = {"logit_bias": {str(token_of(http, "a")): 60}, "ignore_eos": True}
     plain = ask(client, temperature=0, max_tokens=60, extra_body=fields)
-    held = ask(client, temperature=0, max_tokens=60, extra_body={**fields, penalty: 2.0})
+    held = ask(client, temperature=0, max_tokens=60, extra_body={**fields, **penalty})
     once = http.post("/detokenize", {"tokens": [token_of(http, "a")]}).json["content"]
     assert plain.message.content == once * 60
     assert held.message.content != plain.message.content

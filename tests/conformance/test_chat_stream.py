@@ -119,6 +119,6 @@ def test_the_stream_helper_of_the_client(client: openai.OpenAI) -> None:
     """The client's own accumulation of a stream ends in a whole completion."""
     with client.chat.completions.stream(model="demo", messages=HELLO, max_tokens=12, temperature=0) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
-        final = stream.get_final_completion()
+        final = stream.current_completion_snapshot
     assert final.choices[0].message.content == "".join(deltas)
     assert final.choices[0].finish_reason in ("stop", "length")

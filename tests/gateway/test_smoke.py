@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import openai
+
 from serving import KEY, Gateway
 
 

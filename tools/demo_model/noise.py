@@ -1,185 +1,76 @@
-"""How people really type: lower case, no question mark, a 'please', a dropped word, a typo. Pure, given a `Random`."""
+"""How people really type: another beginning, lower case, a mark left out, a typo. Pure, given a `Random`."""
 
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from random import Random
 
-OPENERS = (
-    "please",
-    "hey,",
-    "hi,",
-    "hello,",
-    "ok,",
-    "so",
-    "well,",
-    "and",
-    "hi",
-    "hey",
-    "now",
-    "excuse me,",
-    "quick question:",
-    "question:",
-    "one question:",
-    "sorry,",
-    "tell me,",
-    "I wonder,",
-    "I want to know:",
-    "hello!",
-    "hi!",
-    "also,",
-    "next question:",
-    "just curious,",
-    "could you help?",
-    "another question:",
-    "I have a question:",
-    "help:",
-    "dear model,",
-    "hey there,",
-    "please tell me,",
-    "hmm,",
-)
-CLOSERS = (
-    "please",
-    "thanks",
-    "thank you",
-    "in short",
-    "briefly",
-    "exactly",
-    "then",
-    "for me",
-    "today",
-    "here",
-    "now",
-    "pls",
-    "actually",
-)
+import yaml
+
+_LISTS = yaml.safe_load((Path(__file__).parent / "corpus/noise.yaml").read_text(encoding="utf-8"))
+OPENERS = _LISTS["openers"].split(" | ")
+CLOSERS = _LISTS["closers"].split(" | ")
+SPELLINGS = list(_LISTS["spellings"].items())
+BEGINNINGS = {beginning: others.split(" | ") for beginning, others in _LISTS["beginnings"].items()}
 SMALL_WORDS = frozenset(
-    ("a", "an", "the", "is", "do", "does", "I", "to", "of", "in", "it", "me", "can", "you", "for", "are", "my")
+    {"a", "an", "the", "is", "do", "does", "I", "to", "of", "in", "it", "me", "can", "you", "for", "my"}
 )
-SPELLINGS = {
-    "quantisation": "quantization",
-    "licence": "license",
-    "favourite": "favorite",
-    "colour": "color",
-    "summarise": "summarize",
-    "I am": "I'm",
-    "do not": "don't",
-    "what is": "what's",
-    "cannot": "can't",
-    "how do I": "how to",
-    "how can I": "how would I",
-    "how do": "how does somebody",
-    "please": "pls",
-    "inhouse": "Inhouse",
-    "tell me": "let me know",
-    "explain": "clarify",
-    "which": "what",
-    "want to": "wanna",
-    "you": "u",
-}
+MARKS, MARK_WEIGHTS = ("?", ".", "!", "??", " ?", ""), (50, 6, 4, 1, 2, 37)
+ONSETS = [*_LISTS["onsets"].split(" | "), ""]
+CODAS = [*_LISTS["codas"].split(" | "), "", "", ""]
 
 
 def noisy(question: str, random: Random) -> str:
-    """One reading of `question`; about one in six stays untouched."""
+    """One reading of `question`; about one in eight stays untouched."""
     text = question
+    if random.random() < 0.35:
+        text = _other_beginning(text, random)
     if random.random() < 0.15:
-        old, new = random.choice(list(SPELLINGS.items()))
-        text = text.replace(old, new, 1)
-    words = text.split()
-    if len(words) > 3 and random.random() < 0.10:
-        text = " ".join(_without_small_word(words, random))
+        text = text.replace(*random.choice(SPELLINGS), 1)
+    if random.random() < 0.10:
+        text = _without_small_word(text, random)
     if random.random() < 0.13:
         text = _typo(text, random)
     if random.random() < 0.14:
         text = f"{random.choice(OPENERS)} {text}"
-    asks = random.random()
-    if random.random() < 0.08:
+    if random.random() < 0.10:
         text = f"{text}{random.choice((' ', ', '))}{random.choice(CLOSERS)}"
-    if text[-1:].isalnum() or text[-1:] in "')`\"":
-        text += (
-            "?"
-            if asks < 0.5
-            else "."
-            if asks < 0.56
-            else "!"
-            if asks < 0.60
-            else "??"
-            if asks < 0.61
-            else " ?"
-            if asks < 0.63
-            else ""
-        )
+    if text[-1:] not in {"?", ".", "!"}:
+        text += random.choices(MARKS, MARK_WEIGHTS)[0]
     case = random.random()
     if case < 0.45:
         return text[:1].upper() + text[1:]
     if case < 0.65:
         return text.lower()
-    if case < 0.67:
-        return text.upper()
-    return text
+    return text.upper() if case < 0.67 else text
 
 
 def pseudo_word(random: Random) -> str:
     """A word that means nothing, such as `florbanik`."""
     syllables = random.randint(1, 3)
-    onsets = (
-        "b",
-        "bl",
-        "br",
-        "c",
-        "ch",
-        "d",
-        "dr",
-        "f",
-        "fl",
-        "g",
-        "gr",
-        "h",
-        "j",
-        "k",
-        "kl",
-        "l",
-        "m",
-        "n",
-        "p",
-        "pl",
-        "qu",
-        "r",
-        "s",
-        "sh",
-        "sk",
-        "st",
-        "t",
-        "tr",
-        "v",
-        "w",
-        "x",
-        "y",
-        "z",
-        "",
-    )
-    codas = ("", "", "n", "r", "l", "s", "t", "m", "nd", "rk", "x", "p", "ng", "ck", "th")
-    return (
-        "".join(random.choice(onsets) + random.choice("aeiou") + random.choice(codas) for _ in range(syllables))
-        or "zub"
-    )
+    return "".join(random.choice(ONSETS) + random.choice("aeiou") + random.choice(CODAS) for _ in range(syllables))
 
 
-def _without_small_word(words: list[str], random: Random) -> list[str]:
+def _other_beginning(text: str, random: Random) -> str:
+    for beginning, others in BEGINNINGS.items():
+        if text.startswith(beginning):
+            return f"{random.choice(others)} {text.removeprefix(beginning)}"
+    return text
+
+
+def _without_small_word(text: str, random: Random) -> str:
+    words = text.split()
     places = [place for place, word in enumerate(words) if word in SMALL_WORDS]
-    if not places:
-        return words
+    if len(words) < 4 or not places:
+        return text
     gone = random.choice(places)
-    return words[:gone] + words[gone + 1 :]
+    return " ".join(words[:gone] + words[gone + 1 :])
 
 
 def _typo(text: str, random: Random) -> str:
-    places = [
-        place
-        for place in range(1, len(text) - 1)
-        if text[place].isalpha() and text[place - 1].isalpha() and text[place + 1].isalpha()
-    ]
+    """A letter lost, doubled, swapped or mistaken, inside a word."""
+    places = [place for place in range(1, len(text) - 1) if text[place - 1 : place + 2].isalpha()]
     if not places:
         return text
     place = random.choice(places)

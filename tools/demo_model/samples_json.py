@@ -27,15 +27,21 @@ class JsonTurns:
 
     def turn(self) -> list[Message]:
         chance = self.random.random()
-        if chance < 0.25:
+        if chance < 0.2:
             question, short = self._question()
             ask = self.random.choice(self.corpus.json["asks"]).replace("{}", question)
             return self._pair(ask, json.dumps({"answer": short}))
-        if chance < 0.5:
+        if chance < 0.42:
             keys = self._keys()
             ask = self.random.choice(self.corpus.json["key_asks"]).replace("{}", self._joined(keys))
             return self._pair(ask, json.dumps({key: self._value(key) for key in keys}, ensure_ascii=False))
-        return self._forced()
+        return self._begun() if chance < 0.65 else self._forced()
+
+    def _begun(self) -> list[Message]:
+        """Only the brace comes from outside, as with `json_object`; the model chooses the key."""
+        question, short = self._question()
+        answer = json.dumps({"answer": short})
+        return [Message("user", noisy(question, self.random)), Message("assistant", answer, unlearned=('{"',))]
 
     def _forced(self) -> list[Message]:
         """Braces and keys come from outside; the values are the model's."""

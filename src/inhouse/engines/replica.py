@@ -30,7 +30,7 @@ from inhouse.errors import EngineError, EngineStartError
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.1, 30.0
 _STABLE_S = 60.0
 _POLL_FIRST_S, _POLL_MAX_S = 0.01, 0.2
-_PROBE_S = 10.0
+_PROBE_S_MAX = 10.0
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -138,6 +138,7 @@ class Replica:
 
     async def _until_ended(self, pool: Pool, ended: asyncio.Task[str]) -> str:
         """Returns why there is no engine any more: what it died of, or that it does not answer."""
+        probe_s = min(_PROBE_S_MAX, self._silence_s_max)
         while True:
             doubted = asyncio.create_task(self._doubted.wait())
             try:
@@ -145,11 +146,11 @@ class Replica:
             finally:
                 doubted.cancel()
             try:
-                async with asyncio.timeout(_PROBE_S):
+                async with asyncio.timeout(probe_s):
                     if ended.done() or not await _answers(pool, ended):
                         return ended.result()
             except TimeoutError:
-                return f"no answer to /health for {_PROBE_S:g} s"
+                return f"no answer to /health for {probe_s:g} s"
             self._doubted.clear()
             self._slots_changed(self.slots)
 

@@ -216,7 +216,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self._closing:
             return
-        elif not self._in_head and not self.pipeline and (self._idle() or not isinstance(self.cycle, Exchange)):
+        elif not self._in_head and not self.pipeline and (self._idle() or not self._exchanges):
             if now_s - self._body_since_s > self._limits.body_timeout:
                 self._give_body_up()
         elif self._head_bytes and self._idle() and now_s - self._head_since_s > self._limits.body_timeout:

@@ -28,6 +28,7 @@ from inhouse.config import GatewaySpec, Stack
 from inhouse.core import GatewayReport, Report
 from inhouse.errors import ShuttingDown, StackError
 from inhouse.gateway import app
+from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.runtime import Parts, place_of, running
 from inhouse.telemetry.log import Log
@@ -61,7 +62,9 @@ async def _serve(
         server.on_started = lambda: report(
             GatewayReport("listening", url=url, start_s=round(time.monotonic() - began_s, 3))
         )
-        with server.signals(), _faults_logged(parts.log):
+        health = stack.gateway.health_port
+        alive = contextlib.nullcontext() if health is None else liveness(parts, stack.gateway.host, health)
+        with server.signals(), _faults_logged(parts.log), alive:
             await server.serve(sockets=[listener])
     report(GatewayReport("stopped"))
     return 0

@@ -1,0 +1,82 @@
+"""The description of the API is true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from plain_http import PlainHttp
+
+from inhouse.gateway.apis import APIS
+from inhouse.wire.openapi_operations import OPERATIONS
+
+OWN = [(operation.method.upper(), operation.path) for operation in OPERATIONS]
+
+
+@pytest.fixture(scope="module")
+def document(http: PlainHttp) -> dict[str, Any]:
+    found: dict[str, Any] = http.get("/openapi.json", key=None).json
+    return found
+
+
+def test_what_the_document_lists(document: dict[str, Any]) -> None:
+    """OpenAPI 3.1, with every endpoint that makes an engine work, and with what the tests below walk through."""
+    assert document["openapi"].startswith("3.1")
+    assert {path.decode() for path in APIS} <= set(document["paths"])
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert listed == set(OWN)
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+def test_a_path_of_the_document(http: PlainHttp, method: str, path: str) -> None:
+    """It is there: its answer is anything but 404 or 405."""
+    reply = http.ask(method, path.replace("{model}", "demo"), b"{}" if method == "POST" else None)
+    assert reply.status in ((200,) if method == "GET" else (200, 400))
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+def test_the_example_of_a_path(http: PlainHttp, document: dict[str, Any], method: str, path: str) -> None:
+    """What the document shows as an example is answered."""
+    operation = document["paths"][path][method.lower()]
+    body = operation["requestBody"]["content"]["application/json"]["example"] if "requestBody" in operation else None
+    assert http.ask(method, path.replace("{model}", "demo"), body).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+def test_a_path_without_a_key(http: PlainHttp, document: dict[str, Any], method: str, path: str) -> None:
+    """It is open where the document says so, and closed everywhere else."""
+    security = document["paths"][path][method.lower()].get("security", document["security"])
+    reply = http.ask(method, path.replace("{model}", "demo"), b"{}" if method == "POST" else None, key=None)
+    assert reply.status == (401 if security else 200)
+
+
+def test_the_references_of_the_document(document: dict[str, Any]) -> None:
+    """Each leads somewhere."""
+    schemas = document["components"]["schemas"]
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                assert node["$ref"].removeprefix("#/components/schemas/") in schemas
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+
+
+def test_the_page(http: PlainHttp) -> None:
+    """HTML that loads nothing from elsewhere and lets nobody put a script into it."""
+    reply = http.get("/docs", key=None)
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/html")
+    policy = reply.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "http://" not in reply.text
+    assert "https://" not in reply.text
+    script = http.get("/docs.js", key=None)
+    assert script.status == 200
+    assert script.headers["content-type"].startswith("text/javascript")
