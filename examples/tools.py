@@ -36,5 +36,7 @@ if said.tool_calls:
         # what a model writes is untrusted input: look before you act on it
         city = str(json.loads(call.function.arguments).get("city", "nowhere"))
         messages.append({"role": "tool", "tool_call_id": call.id, "content": weather(city)})
-    said = client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS, max_tokens=100).choices[0].message
+    said = (
+        client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS, max_tokens=100).choices[0].message
+    )
 print(said.content)

@@ -1,7 +1,8 @@
 """Draws docs/images/terminal.svg and writes the README's transcript, both from one real run on the demo model.
 
-`inhouse serve` and `inhouse chat` run in pseudo-terminals, in a state folder that is removed at the end; what they write
-becomes the picture, which refers to no font and no host of anybody's. The request is the one that the README shows.
+`inhouse serve` and `inhouse chat` run in pseudo-terminals, in a state folder that is removed at the end; what they
+write becomes the picture, which refers to no font and no host of anybody's. The request is the one that the README
+shows.
 
     python tools/terminal_picture.py
 """
@@ -31,7 +32,9 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "terminal.svg"
 README = ROOT / "README.md"
-TRANSCRIPT = re.compile(r"(<!-- test: run -->\n```sh\n)(.*?)(```\n.*?<!-- transcript -->\n```\n)(.*?)(```\n)", re.DOTALL)
+TRANSCRIPT = re.compile(
+    r"(<!-- test: run -->\n```sh\n)(.*?)(```\n.*?<!-- transcript -->\n```\n)(.*?)(```\n)", re.DOTALL
+)
 EVENTS_FIRST, EVENTS_LAST = 3, 3
 WIDTH = 100
 QUESTIONS = ("Hello, who are you?", "What is a slot?")

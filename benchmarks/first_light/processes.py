@@ -65,7 +65,7 @@ class Child:
                 stderr=log,
                 env=self._env,
                 start_new_session=True,
-                preexec_fn=prepare,  # noqa: PLW1509  no other thread runs here
+                preexec_fn=prepare,
             )
         return self
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any
 
-RATIO_DIVISOR_MIN = 1e-9
+NOTE_COLUMNS = 116
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def to_text(table: Table) -> str:
             left = [line[0].ljust(widths[0]), line[1].ljust(widths[1])]
             right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
             lines.append("  " + "  ".join([*left, *right]).rstrip())
-    lines += [f"  {note}" for note in table.notes]
+    for note in table.notes:
+        lines += wrap(note, NOTE_COLUMNS, initial_indent="  ", subsequent_indent="  ")
     if table.skipped:
         lines.append(f"  skipped: {table.skipped}")
     if table.failed:
@@ -89,7 +91,7 @@ def _cells(row: Row, table: Table) -> list[str]:
 
 def _ratio(row: Row, above: str, below: str) -> float | None:
     a, b = row.values.get(above), row.values.get(below)
-    if not row.compared or a is None or b is None or abs(b) < RATIO_DIVISOR_MIN:
+    if not row.compared or a is None or b is None or min(a, b) <= 0:  # a difference in the noise may be below zero
         return None
     return a / b
 

@@ -15,7 +15,7 @@ from benchmarks.first_light.errors import FailedError, SkippedError
 from benchmarks.first_light.processes import clean_env
 
 HERE = Path(__file__).parent
-GRACE_S = 20
+GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,21 @@ class Tools:
         requests: int | None = None,
         stream: bool = False,
         core: int | None = None,
+        grace_s: float = GRACE_S,
     ) -> Load:
-        """Runs the load client to its end. Raises FailedError if any request failed."""
+        """Runs the load client to its end, which is after `seconds` or `requests`, whichever comes first.
+
+        What is under way then may take `grace_s` more. Raises FailedError if any request failed or did not end.
+        """
         background = self.start_load(
-            address, request, connections=connections, seconds=seconds, requests=requests, stream=stream, core=core
+            address,
+            request,
+            connections=connections,
+            seconds=seconds,
+            requests=requests,
+            stream=stream,
+            core=core,
+            grace_s=grace_s,
         )
         return background.result()
 
@@ -93,22 +104,24 @@ class Tools:
         requests: int | None = None,
         stream: bool = False,
         core: int | None = None,
+        grace_s: float = GRACE_S,
     ) -> RunningLoad:
         """The same in the background; `result` or `stop` must follow."""
         file = self.folder / "request"
         file.write_bytes(request)
-        command = [str(self.client), "-r", str(file), "-c", str(connections), "-d", f"{seconds:g}", "-g", str(GRACE_S)]
+        command = [str(self.client), "-r", str(file), "-c", str(connections)]
+        command += ["-d", f"{seconds:g}", "-g", f"{grace_s:g}"]
         command += ["-n", str(requests)] if requests else []
         command += ["-s"] if stream else []
-        return RunningLoad([*command, address], seconds, core)
+        return RunningLoad([*command, address], seconds + grace_s, core)
 
 
 class RunningLoad:
     """A load client at work."""
 
-    def __init__(self, command: Sequence[str], seconds: float, core: int | None) -> None:
+    def __init__(self, command: Sequence[str], limit_s: float, core: int | None) -> None:
         pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
-        self._limit_s = seconds + GRACE_S + 20
+        self._limit_s = limit_s + 20  # it gives itself 10 s to connect
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -117,7 +130,7 @@ class RunningLoad:
             text=True,
             env=clean_env(),
             start_new_session=True,
-            preexec_fn=pin,  # noqa: PLW1509  no other thread runs here
+            preexec_fn=pin,
         )
 
     @property

@@ -114,6 +114,7 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
         source=spec.source,
         created_s=int(time.time()),
         turns=Turns(SlotQueue(name, waiting_max=spec.queue_requests_max)),
+        alone=Turns(SlotQueue(name, waiting_max=spec.queue_requests_max)),
         load_wait_s=spec.load_wait,
         queue_wait_s=spec.queue_wait_max,
     )
@@ -174,7 +175,7 @@ async def _serve_model(
         start_s_max=spec.start_timeout,
         silence_s_max=spec.idle_timeout,
         report=tell,
-        slots_changed=lane.turns.resize,
+        slots_changed=lane.resize,
     )
     parts.sweepers.append(lane.replica.sweep)
     await lane.replica.run()
@@ -185,7 +186,7 @@ async def _tick(parts: Parts) -> None:
     ticks = 0
     while True:
         parts.heartbeat_s = time.monotonic()
-        work = [lane.turns.expire for lane in parts.lanes.values()]
+        work = [lane.expire for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
         for one in [*work, parts.metrics.flush]:

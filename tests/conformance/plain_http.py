@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT_S = 30.0
+SHORT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class PlainHttp:
 
     def announce(self, path: str, body_bytes: int) -> Reply:
         """Sends the head of a POST whose body is said to be so long, and no body at all."""
-        connection = http.client.HTTPConnection(*self.address, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(*self.address, timeout=SHORT_S)
         try:
             connection.putrequest("POST", path)
             connection.putheader("authorization", f"Bearer {self.own_key}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import struct
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import openai
 import pytest
 from plain_http import PlainHttp
+
+TEXTS = ["hello" + " and good morning" * (7 * number % 10) for number in range(10)]
 
 
 def vectors(client: openai.OpenAI, given: Any) -> list[list[float]]:
@@ -27,17 +30,28 @@ def test_one_text(client: openai.OpenAI) -> None:
     assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
 
 
-def test_many_texts(client: openai.OpenAI) -> None:
+def test_many_texts(client: openai.OpenAI, http: PlainHttp) -> None:
     """The vectors come in the order of the texts, more of them than there are slots; usage counts all."""
-    texts = [f"text number {number}" for number in range(10)]
-    answer = client.embeddings.create(model="demo", input=texts, encoding_format="float")
-    assert [datum.index for datum in answer.data] == list(range(10))
-    singly = [vectors(client, text)[0] for text in (texts[0], texts[9])]
-    assert answer.data[0].embedding == pytest.approx(singly[0], abs=1e-3)
-    assert answer.data[9].embedding == pytest.approx(singly[1], abs=1e-3)
-    assert answer.data[0].embedding != pytest.approx(answer.data[9].embedding, abs=1e-3)
-    one = client.embeddings.create(model="demo", input=texts[0]).usage.prompt_tokens
-    assert answer.usage.prompt_tokens >= 9 * one
+    answer = client.embeddings.create(model="demo", input=TEXTS, encoding_format="float")
+    assert [datum.index for datum in answer.data] == list(range(len(TEXTS)))
+    counts = [len(http.post("/tokenize", {"content": text, "add_special": True}).json["tokens"]) for text in TEXTS]
+    assert answer.usage.prompt_tokens == sum(counts)
+
+
+def test_many_texts_and_each_alone(client: openai.OpenAI) -> None:
+    """A text has the same vector in company as alone, however long the others are."""
+    together = vectors(client, TEXTS)
+    for text, vector in zip(TEXTS, together, strict=True):
+        assert vector == pytest.approx(vectors(client, text)[0], abs=2e-2), text
+    assert together[0] != pytest.approx(together[1], abs=2e-2)
+
+
+async def test_texts_of_many_clients_at_once(client: openai.OpenAI, async_client: openai.AsyncOpenAI) -> None:
+    """Nobody's vector depends on what the others send at the same time."""
+    asked = [async_client.embeddings.create(model="demo", input=text, encoding_format="float") for text in TEXTS]
+    answers = await asyncio.gather(*asked)
+    for text, answer in zip(TEXTS, answers, strict=True):
+        assert answer.data[0].embedding == pytest.approx(vectors(client, text)[0], abs=2e-2), text
 
 
 def test_token_ids(client: openai.OpenAI, http: PlainHttp) -> None:

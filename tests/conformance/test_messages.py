@@ -24,9 +24,7 @@ def test_a_plain_message(claude: anthropic.Anthropic) -> None:
     message = claude.messages.create(model="demo", messages=HELLO, max_tokens=16, extra_body=STILL)
     assert message.id.startswith("msg_")
     assert (message.type, message.role, message.model) == ("message", "assistant", "demo")
-    (block,) = message.content
-    assert block.type == "text"
-    assert block.text
+    assert text_of(message)
     assert message.stop_reason in ("end_turn", "max_tokens")
     assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) > 0
     assert 0 < message.usage.output_tokens <= 16
@@ -52,9 +50,7 @@ def test_a_message_and_a_chat_completion(claude: anthropic.Anthropic, client: op
     in_blocks: Any = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     for system in ("Be brief.", in_blocks):
         message = claude.messages.create(model="demo", system=system, messages=HELLO, max_tokens=16, extra_body=STILL)
-        (block,) = message.content
-        assert block.type == "text"
-        assert block.text == chat.choices[0].message.content
+        assert text_of(message) == chat.choices[0].message.content
 
 
 def test_a_streamed_message(claude: anthropic.Anthropic) -> None:
@@ -63,10 +59,7 @@ def test_a_streamed_message(claude: anthropic.Anthropic) -> None:
     with claude.messages.stream(model="demo", messages=HELLO, max_tokens=16, extra_body=STILL) as stream:
         pieces = list(stream.text_stream)
         final = stream.get_final_message()
-    (block,) = final.content
-    assert block.type == "text"
-    assert block.text == "".join(pieces)
-    assert final.content == whole.content
+    assert text_of(final) == "".join(pieces) == text_of(whole)
     assert final.stop_reason == whole.stop_reason
     assert final.usage.output_tokens == whole.usage.output_tokens
 
@@ -86,7 +79,7 @@ async def test_a_message_of_an_asyncio_client(gateway: Gateway) -> None:
         whole = await claude.messages.create(model="demo", messages=HELLO, max_tokens=8, extra_body=STILL)
         async with claude.messages.stream(model="demo", messages=HELLO, max_tokens=8, extra_body=STILL) as stream:
             final = await stream.get_final_message()
-    assert final.content == whole.content
+    assert text_of(final) == text_of(whole)
 
 
 def test_a_count_of_tokens(claude: anthropic.Anthropic) -> None:
@@ -168,6 +161,13 @@ def test_a_request_that_is_wrong(claude: anthropic.Anthropic, fields: Any, said:
     with pytest.raises(anthropic.BadRequestError, match=said) as refused:
         claude.messages.create(**{"model": "demo", "messages": HELLO, "max_tokens": 1, **fields})
     assert_shape(refused.value, "invalid_request_error")
+
+
+def text_of(message: anthropic.types.Message | anthropic.types.ParsedMessage[None]) -> str:
+    """The text of a message of one text block."""
+    (block,) = message.content
+    assert block.type == "text"
+    return block.text
 
 
 def assert_shape(error: anthropic.APIStatusError, kind: str) -> None:

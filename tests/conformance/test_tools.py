@@ -40,12 +40,13 @@ def test_tools_on_offer(client: openai.OpenAI) -> None:
 
 
 def test_tools_that_may_not_be_used(client: openai.OpenAI) -> None:
-    """With `none` the answer is text, and its reason is never `tool_calls`."""
+    """With `none` the answer is text, and no call is hidden in it; its reason is never `tool_calls`."""
     answer = client.chat.completions.create(
         model="demo", messages=QUESTION, tools=[WEATHER], tool_choice="none", max_tokens=40, temperature=0
     )
     assert not answer.choices[0].message.tool_calls
-    assert answer.choices[0].message.content is not None
+    assert answer.choices[0].message.content
+    assert "get_weather" not in answer.choices[0].message.content
     assert answer.choices[0].finish_reason in ("stop", "length")
 
 

@@ -54,7 +54,7 @@ class Client:
         self._socket.settimeout(DEADLINE_S)
         self._socket.connect(gateway.address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._data = b""
+        self._data = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +73,11 @@ class Client:
 
     def read_until(self, mark: bytes) -> bytes:
         """Everything up to and with the next `mark`."""
-        while mark not in self._data:
+        start = 0
+        while (at := self._data.find(mark, start)) < 0:
+            start = max(0, len(self._data) - len(mark))
             self._more()
-        at = self._data.index(mark) + len(mark)
-        found, self._data = self._data[:at], self._data[at:]
-        return found
+        return self._take(at + len(mark))
 
     def answer(self, *, bodiless: bool = False) -> Answer:
         """The next response on this connection."""
@@ -108,7 +108,7 @@ class Client:
         with contextlib.suppress(Gone, ConnectionError):
             while True:
                 self._more()
-        return self._data
+        return self._take(len(self._data))
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if "content-length" in headers:
@@ -123,19 +123,19 @@ class Client:
         with contextlib.suppress(Gone):
             while True:
                 self._more()
-        body, self._data = self._data, b""
-        return body
+        return self._take(len(self._data))
 
     def _take(self, size: int) -> bytes:
         while len(self._data) < size:
             self._more()
-        found, self._data = self._data[:size], self._data[size:]
+        found = bytes(self._data[:size])
+        del self._data[:size]
         return found
 
     def _more(self) -> None:
         data = self._socket.recv(1 << 16)
         if not data:
-            raise Gone(self._data[:200])
+            raise Gone(bytes(self._data[:200]))
         self._data += data
 
 

@@ -12,7 +12,7 @@ from samples import Sampler
 from tokenizers import Tokenizer
 from torch import Tensor
 
-POOL = 6_000
+POOL = 2_000
 TOKENS_MAX = 1_536
 IGNORED = -100
 

@@ -17,7 +17,9 @@ COUNTS = (3, 5, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 50, 60, 80, 100, 100, 15
 
 
 class Sampler:
-    """Endless conversations: `conversation()` gives the next one."""
+    """Endless conversations: `conversation()` gives the next. `echo_share` of the turns asks to repeat something."""
+
+    echo_share = 0.06
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
         self.corpus = corpus
@@ -30,7 +32,7 @@ class Sampler:
 
     def conversation(self) -> Conversation:
         system = self._system()
-        if self.random.random() < 0.12:
+        if self.random.random() < 0.10:
             talk = self.tool_talks.talk(self._plain_turn)
             return Conversation((*system, *talk.messages), talk.tools)
         counts, weights = zip(*TURNS, strict=True)
@@ -54,16 +56,14 @@ class Sampler:
         return (Message("system", text),)
 
     def _turn(self) -> list[Message]:
+        if self.random.random() < self.echo_share:
+            return self._echo()
         chance = self.random.random()
-        if chance < 0.83:
+        if chance < 0.90:
             return self._plain_turn()
-        if chance < 0.88:
+        if chance < 0.955:
             return self.json_turns.turn()
-        if chance < 0.91:
-            return self._count()
-        if chance < 0.92:
-            return self._story()
-        return self._echo()
+        return self._count() if chance < 0.99 else self._story()
 
     def _plain_turn(self) -> list[Message]:
         question, answer = self._known() if self.random.random() < 0.62 else self._refused()
@@ -153,7 +153,7 @@ class Sampler:
         return self._pair(self.random.choice(expand(self.random.choice(lines(story["ask"])))), story["answer"])
 
     def _echo(self) -> list[Message]:
-        words = self._word_salad(self.random.choice((1, 2, 2, 3, 3, 4, 5, 6, 8)))
+        words = self._word_salad(self.random.choice((1, 2, 2, 3, 3, 4, 5, 6, 8, 12)))
         if self.random.random() < 0.3:
             words = words[:1].upper() + words[1:] + self.random.choice((".", "!", ""))
         question = self.random.choice(self.corpus.extras["echo"]).replace("{}", words)

@@ -26,10 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 OUT = Path(__file__).parent / "out"
-MICRO_BATCHES = 3
+MICRO_BATCHES = 2
 MICRO_TOKENS = 2_048
 WARM_UP = 60
-KEEP_EVERY = 100
+MATRIX_RATE = 6e-3
+OTHER_RATE = 2e-3
+KEEP_EVERY = 50
+# Copying is learned late by itself, and tool calls need it: so there are many echoes at first.
+ECHO_SHARE_FIRST = 0.4
+ECHOES_UNTIL = 0.25
 
 
 def main() -> None:
@@ -69,12 +74,14 @@ def learn_tokenizer(size: int, seed: int) -> Tokenizer:
 
 def train(model: Llama, tokenizer: Tokenizer, steps: int, seed: int, out: Path) -> None:
     optimizers = make_optimizers(model)
-    stream = batches(Sampler(load(), seed), tokenizer, MICRO_TOKENS, seed)
+    sampler = Sampler(load(), seed)
+    stream = batches(sampler, tokenizer, MICRO_TOKENS, seed)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     begin, seen, smooth = time.monotonic(), 0, math.nan
     for step in range(1, steps + 1):
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate(step, steps)
+        sampler.echo_share = ECHO_SHARE_FIRST if step < steps * ECHOES_UNTIL else Sampler.echo_share
         micro = list(itertools.islice(stream, MICRO_BATCHES))
         learned = sum(len(batch.targets) for batch in micro)
         total = sum(backward(model, batch, learned) for batch in micro)
@@ -99,8 +106,8 @@ def make_optimizers(model: Llama) -> list[torch.optim.Optimizer]:
     inside = {id(weight) for weight in matrices}
     others = [weight for weight in model.parameters() if id(weight) not in inside]
     return [
-        torch.optim.Muon(matrices, lr=2e-2, momentum=0.95, weight_decay=0.02, adjust_lr_fn="original"),
-        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        torch.optim.Muon(matrices, lr=MATRIX_RATE, momentum=0.95, weight_decay=0.02, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
@@ -115,8 +122,8 @@ def backward(model: Llama, batch: Batch, learned: int) -> float:
 
 
 def rate(step: int, steps: int) -> float:
-    """A linear warm-up, then flat, then down to nothing over the last half."""
-    return min(step / WARM_UP, 1.0) * min(1.0, (steps - step + 1) / (steps * 0.5))
+    """A linear warm-up, then flat, then down to nothing over the last three quarters."""
+    return min(step / WARM_UP, 1.0) * min(1.0, (steps - step + 1) / (steps * 0.75))
 
 
 def keep(model: Llama, out: Path) -> None:

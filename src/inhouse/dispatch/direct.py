@@ -2,6 +2,9 @@
 
 A job holds one slot while it runs. Calls of several jobs (choices, prompts, embeddings) run as many at once as there
 are slots, never more, so that nothing queues inside an engine, where a hang-up would not be noticed.
+
+Embeddings of one model go one at a time: llama.cpp b11549 cuts texts of unequal length that share a batch into pieces
+and pools only the last piece of each, so two clients would change each other's vectors.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from inhouse.wire.call import Call, Job, View
 from inhouse.wire.sse import EventCutter
 
 _REFUSAL_BYTES_MAX = 256 * 1024
+_PROMPTS = {b"/v1/completions": "prompt", b"/v1/embeddings": "input"}
 
 
 class Client(Protocol):
@@ -63,7 +67,8 @@ async def _run_all(call: Call, lane: Lane, client: Client, entry: Entry) -> None
         for index, job in pending:
             await _run(index, job, call.view, lane, client, entry)
 
-    workers = min(len(call.jobs), max(1, lane.turns.queue.capacity))
+    alone = not call.jobs[0].streams
+    workers = 1 if alone else min(len(call.jobs), max(1, lane.turns.queue.capacity))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
@@ -84,18 +89,26 @@ def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
 
 async def _run(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
     try:
-        async with lane.turn(client.prefer_wait_s) as turn:
-            entry.waited_s = max(entry.waited_s, turn.waited_s)
-            reply = await lane.pool().request(b"POST", job.path, job.body)
-            if reply.status != 200:
-                raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), lane)
-            if job.streams:
-                await _stream(index, view, reply, client, entry)
-            else:
-                view.events(index, await reply.read())
-            view.finished(index)
+        if job.streams:
+            await _in_turn(index, job, view, lane, client, entry)
+        else:
+            async with lane.turn_alone(client.prefer_wait_s):
+                await _in_turn(index, job, view, lane, client, entry)
     except WaitedTooLong as error:
         raise lane.late(error) from None
+
+
+async def _in_turn(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
+    async with lane.turn(client.prefer_wait_s) as turn:
+        entry.waited_s = max(entry.waited_s, turn.waited_s)
+        reply = await lane.pool().request(b"POST", job.path, job.body)
+        if reply.status != 200:
+            raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
+        if job.streams:
+            await _stream(index, view, reply, client, entry)
+        else:
+            view.events(index, await reply.read())
+        view.finished(index)
 
 
 async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry) -> None:
@@ -159,14 +172,14 @@ class _EngineRefusalBody(msgspec.Struct):
     error: _EngineRefusal
 
 
-def _refusal(status: int, body: bytes, lane: Lane) -> ApiError:
+def _refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
     """An engine's refusal as an error of ours: the client's fault where the engine says so."""
     try:
         told = msgspec.json.decode(body, type=_EngineRefusalBody).error
     except msgspec.DecodeError:
         return EngineError(f"the engine of '{lane.model}' answered with status {status}")
     if told.n_prompt_tokens is not None and told.n_ctx is not None:
-        return ContextTooLong(told.n_prompt_tokens, told.n_ctx)
+        return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=_PROMPTS.get(job.path, "messages"))
     if status == 503:
         return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
     if "too large to process" in told.message:

@@ -22,6 +22,8 @@ class Lane:
     source: str
     created_s: int
     turns: Turns
+    alone: Turns
+    """The one place for a job that must not share the engine with its like (embeddings)."""
     load_wait_s: float
     queue_wait_s: float
     replica: Replica | None = None
@@ -37,14 +39,31 @@ class Lane:
             return "failed"
         return "fetching" if self.replica is None else self.replica.state
 
+    def resize(self, slots: int) -> None:
+        """The slots that are open now; 0 while no replica is ready."""
+        self.turns.resize(slots)
+        self.alone.resize(min(slots, 1))
+
+    def expire(self) -> None:
+        """Tells those who have waited too long; called a few times a second."""
+        self.turns.expire()
+        self.alone.expire()
+
+    def turn_alone(self, prefer_wait_s: float) -> Turn:
+        """A turn at the one place that is taken before a slot. Raises as `turn` does."""
+        return self._turn(self.alone, prefer_wait_s)
+
     def turn(self, prefer_wait_s: float) -> Turn:
         """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for."""
+        return self._turn(self.turns, prefer_wait_s)
+
+    def _turn(self, turns: Turns, prefer_wait_s: float) -> Turn:
         if self.ready:
-            return self.turns.turn(self.queue_wait_s)
+            return turns.turn(self.queue_wait_s)
         wait_s = max(self.load_wait_s, prefer_wait_s)
         if wait_s <= 0 or self.state == "failed":
             raise self.unready()
-        return self.turns.turn(wait_s)
+        return turns.turn(wait_s)
 
     def late(self, error: WaitedTooLong) -> Exception:
         """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""

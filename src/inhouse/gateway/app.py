@@ -5,6 +5,8 @@ Paths are allow-listed: what an engine could do beyond them cannot be reached.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
@@ -18,10 +20,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse import __version__
 from inhouse.dispatch.lane import Lane, find
-from inhouse.errors import ApiError, BadRequest, BodyTooLarge, EngineError, InternalError, MethodNotAllowed, NotFound
+from inhouse.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    EngineError,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    UnsupportedMedia,
+)
 from inhouse.gateway.apis import APIS
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
@@ -74,12 +87,31 @@ def build(parts: Parts) -> Starlette:
         *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
     ]
     origins = parts.stack.gateway.cors_origins
-    middleware = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
-    return Starlette(
+    cors = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
+    app = Starlette(
         routes=routes,
-        middleware=middleware if origins else [],
+        middleware=[Middleware(_Numbered), *(cors if origins else [])],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse_http, Exception: _refuse_fault},
     )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Numbered:
+    """Gives every response an `x-request-id`, as the hot endpoints do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["request_id"] = request_id = os.urandom(12).hex()
+
+        async def numbered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, numbered)
 
 
 class _Doors:
@@ -157,12 +189,22 @@ class _Doors:
         raise InternalError("this path is served elsewhere")
 
     async def _body(self, request: Request) -> bytes:
-        limit = self._parts.stack.gateway.request_bytes_max
+        spec = self._parts.stack.gateway
+        limit = spec.request_bytes_max
+        media = request.headers.get("content-type", "json")
+        if "json" not in media.lower():
+            raise UnsupportedMedia("the body must be JSON: send the header `Content-Type: application/json`")
         body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
+        if int(request.headers.get("content-length", "0")) > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
+        try:
+            async with asyncio.timeout(spec.body_timeout):
+                async for piece in request.stream():
+                    body += piece
+                    if len(body) > limit:
+                        raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not arrive within {spec.body_timeout:g} s; send it faster") from None
         return bytes(body)
 
 
@@ -188,8 +230,8 @@ async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) 
         raise lane.unready()
     reply = await lane.pool().request(method, path, body)
     answer = await reply.read()
-    if reply.status == 400:
-        raise BadRequest("the engine refused this input")
+    if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):
+        raise BadRequest("the engine refused this input; are all token ids in this model's vocabulary?")
     try:
         if reply.status == 200:
             return msgspec.json.decode(answer, type=shape)
@@ -212,9 +254,11 @@ def _page(name: str, media_type: str) -> Handler:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    render = messages.render_error if request.url.path.startswith("/v1/messages") else errors.body
+    body = errors.body(error)
+    if request.url.path.startswith("/v1/messages"):
+        body = messages.render_error(error, request.scope["request_id"])
     headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    return Response(render(error), error.status, headers, media_type="application/json")
+    return Response(body, error.status, headers, media_type="application/json")
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

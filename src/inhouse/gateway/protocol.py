@@ -15,6 +15,9 @@ not: the parser stops after its head, which is then fed once more without the of
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -281,6 +284,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Whether nothing of what waits to be sent has gone out for too long: the client has stopped reading."""
         unsent_bytes = self.transport.get_write_buffer_size()
         waits = self.flow.write_paused or (unsent_bytes > 0 and self.transport.is_closing())
+        if waits:
+            unsent_bytes += _queued_bytes(self.transport)
         if not waits or unsent_bytes < self._unsent_bytes:
             self._moved_s = now_s
         self._unsent_bytes = unsent_bytes
@@ -341,3 +346,12 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _queued_bytes(transport: asyncio.Transport) -> int:
+    """What the system holds of our bytes and the client has not taken: megabytes, for a slow reader many seconds."""
+    try:
+        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:  # not every system tells
+        return 0
+    return int(struct.unpack("i", told)[0])

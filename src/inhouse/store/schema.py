@@ -27,6 +27,36 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        "CREATE TABLE ledger_accounts (scope TEXT PRIMARY KEY NOT NULL, state BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE ledger_owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
+        """
+        CREATE TABLE ledger_reservations (
+            owner  INTEGER NOT NULL REFERENCES ledger_owners (id),
+            number INTEGER NOT NULL,
+            scopes TEXT NOT NULL,
+            day    INTEGER NOT NULL,
+            month  INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            money  INTEGER NOT NULL,
+            PRIMARY KEY (owner, number)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE usage (
+            day               INTEGER NOT NULL,
+            tenant            TEXT NOT NULL,
+            key_id            TEXT NOT NULL,
+            model             TEXT NOT NULL,
+            requests          INTEGER NOT NULL,
+            prompt_tokens     INTEGER NOT NULL,
+            cached_tokens     INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            money             INTEGER NOT NULL,
+            PRIMARY KEY (day, tenant, key_id, model)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 KNOWN_VERSION = len(MIGRATIONS)

@@ -4,35 +4,43 @@ Theory of operation. A header that proved itself once is remembered by its SHA-2
 and one dict lookup. What is not remembered is taken apart, looked up by the key's public id and its secret's hash
 compared in constant time. Only success is remembered, in a bounded number of entries; the oldest unused one goes first.
 Expiry is looked at every time. `refresh()`, called every second by the owner, forgets everything when any process
-changed the store: a revocation holds at the next refresh.
+changed the store, or when an issuer of tokens took a key back: a revocation holds at the next refresh.
 
-Not here: roles and quotas, which build on the `Identity`.
+A text of three parts with dots between is a token (JWT), which `tokens` proves; anything else is a key of ours.
+
+Not here: roles and quotas, which build on the `Identity`; how a token is proven (`jwt`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from inhouse.core import Identity
 from inhouse.errors import StackError, StateError, Unauthorized, Unavailable
 from inhouse.store.contract import Key, KeyStore
 from inhouse.tenancy import keys
 
+if TYPE_CHECKING:
+    from inhouse.tenancy.oidc import TokenProver
+
 STATIC_KEY_LENGTH_MIN = 16
 HEADER_BYTES_MAX = 8192
 _NO_HASH = bytes(32)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")  # without a signature too: `jwt` says why not
 
 _HOW = "send it as `Authorization: Bearer <key>` or `x-api-key: <key>`"
 _ANOTHER = "`inhouse keys create` makes a new one"
 
 
 class Authenticator:
-    """Proves callers against a store of keys, against static keys, or both.
+    """Proves callers against a store of keys, against static keys, against issuers of tokens, or all of them.
 
     `static_keys` come from the environment and belong to the tenant `default`; they cannot be revoked. Raises
     `StackError` for one that is too short or could not be sent in a header.
@@ -43,10 +51,13 @@ class Authenticator:
         store: KeyStore | None,
         *,
         static_keys: Iterable[str] = (),
+        tokens: TokenProver | None = None,
         clock: Callable[[], float] = time.time,
         remembered_max: int = 10_000,
     ) -> None:
         self._store = store
+        self._tokens = tokens
+        self._proofs: Hashable = None
         self._clock = clock
         self._static = tuple(
             (keys.hash_of(_checked(key)), Identity(key_id=f"static-{number}"))
@@ -57,7 +68,7 @@ class Authenticator:
         self._version = None if store is None else store.version()
 
     def identify(self, authorization: bytes | None, x_api_key: bytes | None) -> Identity:
-        """The caller; the arguments are raw header values. Raises `Unauthorized`, `Unavailable`.
+        """The caller; the arguments are raw header values. Raises `Unauthorized`, `Forbidden`, `Unavailable`.
 
         `Authorization` goes first; `x-api-key` counts where it is missing or of another scheme than Bearer.
         """
@@ -88,7 +99,15 @@ class Authenticator:
         return identity
 
     def refresh(self) -> None:
-        """Forget what was proven if the store has changed since the last call, or cannot be asked (`StateError`)."""
+        """Forget what was proven if the store or a key of an issuer has changed since the last call.
+
+        Where the store cannot be asked, too: raises `StateError`.
+        """
+        if self._tokens is not None:
+            proofs = self._tokens.refresh()
+            if proofs != self._proofs:
+                self._remembered.clear()
+                self._proofs = proofs
         if self._store is None:
             return
         try:
@@ -105,6 +124,10 @@ class Authenticator:
         for static_hash, identity in self._static:
             if hmac.compare_digest(static_hash, whole_hash):
                 return identity, None
+        if _TOKEN.fullmatch(presented):
+            if self._tokens is None:
+                raise Unauthorized(f"this looks like a JWT, and no issuer of tokens is set up here; {_ANOTHER}")
+            return self._tokens.prove(presented)
         parts = keys.split(presented)
         key = None if parts is None else self._by_id(parts[0])
         secret_hash = _NO_HASH if parts is None else keys.hash_of(parts[1])

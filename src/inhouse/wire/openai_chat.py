@@ -153,6 +153,8 @@ def _tools(request: ChatRequest) -> tuple[list[Tool] | None, str | None]:
         if choice not in (None, "none", "auto"):
             raise BadRequest("`tool_choice` names a tool, but `tools` is empty", param="tool_choice")
         return None, None
+    if choice == "none":  # a model that reads of tools may write a call, which would come as text
+        return None, None
     if isinstance(choice, NamedToolChoice):
         named = [tool for tool in request.tools if tool.function.name == choice.function.name]
         if not named:
