@@ -6,7 +6,7 @@
     ├── WeightsError                    weights: missing, corrupt, refused by the hub
     ├── EngineStartError                an engine that did not start, with its own reason
     └── ApiError                        anything that a client of the API can be told
-        ├── BadRequest          400     ContextTooLong, UnknownParameter are kinds of it
+        ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota are kinds of it
         ├── Unauthorized        401
         ├── Forbidden           403
         ├── NotFound            404     ModelNotFound
@@ -16,6 +16,7 @@
         ├── UnsupportedMedia    415
         ├── HeadersTooLarge     431
         ├── QueueFull           429
+        ├── RateLimited         429     QuotaExceeded
         ├── Unavailable         503     ModelLoading, ShuttingDown
         ├── WaitedTooLong       504
         └── EngineError         502     EngineTimeout 504
@@ -213,3 +214,36 @@ class EngineError(ApiError):
 class EngineTimeout(EngineError):
     status = 504
     code = "engine_timeout"
+
+
+class RateLimited(ApiError):
+    """A limit per minute, or of requests at once. `headers` tell the client where its limits stand."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    origin = "client"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.headers = headers
+
+
+class QuotaExceeded(RateLimited):
+    """A quota of a day or a month, in tokens or money, is used up."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class RequestExceedsQuota(BadRequest):
+    """A request that would not fit even if nothing were used yet."""
+
+    code = "request_exceeds_quota"

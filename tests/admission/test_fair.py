@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ class Desk:
 
 def desk(capacity: int = 1, **settings: Any) -> Desk:
     limits: dict[str, Any] = {
-        "waiting_max": 2000,
+        "waiting_max": 5000,
         "waiting_tokens_max": 10**9,
         "waiting_bytes_max": 10**9,
         "prefill_long_tokens": LONG,
@@ -203,6 +204,61 @@ def test_idle_time_earns_no_credit() -> None:
         at.release(at.granted[-1])
     assert {name[0] for name in at.granted[before : before + 2]} == {"a", "b"}
     assert sum(name[0] == "b" for name in at.granted[before:]) == 5
+
+
+def test_who_comes_back_is_not_overtaken_by_who_is_new() -> None:
+    """A tenant that was served long ago and one that never was stand level: the older request goes first."""
+    at = desk()
+    at.offer("b0")
+    for n in range(10):
+        at.offer(f"a{n}")
+    for _ in range(8):
+        at.release(at.granted[-1])
+    at.offer("b1")
+    at.offer("c1")
+    before = len(at.granted)
+    for _ in range(3):
+        at.release(at.granted[-1])
+    assert [name for name in at.granted[before:] if name[0] != "a"] == ["b1", "c1"]
+
+
+def test_time_before_a_full_long_lane_earns_no_credit() -> None:
+    """A tenant whose long prompts were held up does not then pass everyone with short ones."""
+    at = desk(2)
+    at.offer("x1", **big())
+    for n in range(40):
+        at.offer(f"c{n}")
+    at.offer("a1", **big())
+    at.offer("a2", **big())
+    for _ in range(30):
+        at.release(at.granted[-1])
+    at.release("x1")
+    assert at.granted[-1] == "a1"
+    for n in range(3, 13):
+        at.offer(f"a{n}")
+    at.offer("d1")
+    before = len(at.granted)
+    for _ in range(3):
+        at.release(next(name for name in at.granted[-2:] if name != "a1"))
+    assert "d1" in at.granted[before:]
+    assert sum(name[0] == "a" for name in at.granted[before:]) <= 1
+
+
+def test_how_often_a_class_is_passed_over_when_all_are_full() -> None:
+    """Interactive at most twice in a row, standard five times, batch sixteen times: also where two are due at once."""
+    at = desk()
+    at.offer("x1")
+    for priority in ("interactive", "standard", "batch"):
+        for n in range(1000):
+            at.offer(f"{priority} {n}", tenant="a", priority=priority, prompt_tokens=1)
+    for _ in range(1000):
+        at.release(at.granted[-1])
+    classes = [name.split()[0] for name in at.granted[1:]]
+    longest = {}
+    for priority in ("interactive", "standard", "batch"):
+        turns = [-1, *(index for index, each in enumerate(classes) if each == priority)]
+        longest[priority] = max(later - earlier - 1 for earlier, later in pairwise(turns))
+    assert longest == {"interactive": 2, "standard": 5, "batch": 16}
 
 
 def test_a_class_that_ran_empty_starts_afresh() -> None:

@@ -352,8 +352,8 @@ def test_tenants_that_always_wait_get_tokens_by_their_weights(slots: int, of: li
     seed=st.integers(0, 2**32),
 )
 def test_nobody_starves(slots: int, of: list[tuple[Trade, Priority]], mine: Priority, seed: int) -> None:
-    """A newcomer's short request of any class, in a crowd that never rests, is granted within as many grants as its class
-    is passed over, plus one, for each tenant of its class, itself included."""
+    """A newcomer's short request of any class, in a crowd that never rests, is granted within
+    (times that its class is passed over + 1) grants for each tenant of its class, itself included."""
     crowd = Crowd(
         slots,
         {

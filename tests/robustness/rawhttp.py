@@ -145,7 +145,7 @@ def chat(**fields: Any) -> dict[str, Any]:
 
 def long_chat(**fields: Any) -> dict[str, Any]:
     """An answer of thousands of tokens, whatever the model would like to say."""
-    return chat(max_tokens=3500, ignore_eos=True, **fields)
+    return chat(max_tokens=1900, ignore_eos=True, **fields)
 
 
 def head(method: str, path: str, *lines: str, version: str = "1.1", key: str | None = KEY) -> bytes:

@@ -35,7 +35,7 @@ import engines
 from serving import Gateway
 
 USER = [{"role": "user", "content": "hello"}]
-LONG = 3500
+LONG = 1900
 
 STREAMS: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
     "/v1/chat/completions": (chat(max_tokens=LONG), lambda last: last["error"]["code"]),
@@ -125,7 +125,7 @@ def test_killed_before_the_first_token(start: Start) -> None:
 def test_killed_while_nobody_asks(start: Start) -> None:
     """The connections that are kept open to the old engine are no trouble for the next one."""
     gateway = start("models: {demo: {source: demo, slots: 1, threads: 1}}")
-    for _ in range(3):
+    for _ in range(2):
         still_works(gateway)
         os.kill(engine_of(gateway), signal.SIGKILL)
         gateway.wait_for(event="replica", state="restarting")
@@ -173,7 +173,7 @@ def test_it_never_starts(start: Start, tmp_path: Path) -> None:
     tries on: once the fault is mended, it serves."""
     gate = tmp_path / "gate"
     gateway = start(f"models: {{demo: {{source: demo, engine_binary: {engines.broken(tmp_path, gate)}}}}}", ready=False)
-    for _ in range(3):
+    for _ in range(2):
         assert "the moon is full" in gateway.wait_for(event="replica", state="failed")["reason"]
     health = ask(gateway, head("GET", "/health", key=None))
     assert health.status == 503
@@ -249,3 +249,18 @@ def test_a_long_path_of_the_temporary_folder(start: Start, tmp_path: Path, monke
     monkeypatch.setenv("TMPDIR", str(deep))
     still_works(start())
     shutil.rmtree(deep)
+
+
+@pytest.mark.parametrize("slots", [3, 7])
+def test_any_number_of_slots(start: Start, slots: int) -> None:
+    """llama.cpp can pool embeddings of any number of sequences only if its batch divides by them."""
+    gateway = start(f"models: {{demo: {{source: demo, slots: {slots}, threads: 1}}}}")
+    still_works(gateway)
+    answer = ask(gateway, post({"model": "demo", "input": ["a", "b c"] * slots}, path="/v1/embeddings"))
+    assert len(answer.json["data"]) == 2 * slots
+
+
+def test_a_failed_assertion_of_the_engine(start: Start) -> None:
+    """Its own words are in the event, and it ends at once also where a debugger is installed, which it would call."""
+    gateway = start("models: {demo: {source: demo, slots: 3, engine_args: [--ubatch-size, '512']}}", ready=False)
+    assert "GGML_ASSERT" in gateway.wait_for(event="replica", state="failed")["reason"]

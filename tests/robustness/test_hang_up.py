@@ -23,7 +23,7 @@ from rawhttp import (
 
 from serving import Gateway, serving
 
-LONG_PROMPT = "the quick brown fox jumps over the lazy dog " * 60
+LONG_PROMPT = "the quick brown fox jumps over the lazy dog " * 40
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_in_the_middle_of_a_stream(gateway: Gateway, leave: str) -> None:
     [
         ("/v1/chat/completions", long_chat()),
         ("/v1/chat/completions", long_chat(n=4)),
-        ("/v1/completions", {"model": "demo", "prompt": ["a", "b"], "max_tokens": 3500, "ignore_eos": True}),
+        ("/v1/completions", {"model": "demo", "prompt": ["a", "b"], "max_tokens": 1900, "ignore_eos": True}),
     ],
 )
 def test_an_answer_as_a_whole_is_being_made(gateway: Gateway, leave: str, path: str, body: dict[str, Any]) -> None:

@@ -253,7 +253,7 @@ def test_a_head_that_does_not_come(strict: Gateway) -> None:
 def test_a_stray_line_end_does_not_end_the_stream(strict: Gateway) -> None:
     """Old clients send CRLF after a body (RFC 9112, 2.2): it is no head that takes too long, and the answer goes on."""
     with Client(strict) as client:
-        client.send(post(chat(max_tokens=1600, ignore_eos=True, stream=True)) + b"\r\n")
+        client.send(post(long_chat(stream=True)) + b"\r\n")
         assert events(client.answer().body)[-1] == "[DONE]"
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from tests.tenancy.issuer_server import DISCOVERY, NOW, LocalIssuer, local_issuer
+from tests.tenancy.issuer_server import AUDIENCE, DISCOVERY, NOW, Clock, LocalIssuer, local_issuer
 from tests.tenancy.oidc_door import Door
 
+from inhouse.errors import Unavailable
 from inhouse.tenancy.fetch import DOCUMENT_BYTES_MAX
+from inhouse.tenancy.jwt import JwtProver
+from inhouse.tenancy.oidc import OidcSettings
 
 LONG = NOW + 100_000
 
@@ -179,3 +182,23 @@ def test_an_issuer_that_does_not_listen_is_a_reason_not_an_error() -> None:
         port = server.getsockname()[1]
     door = Door(f"http://127.0.0.1:{port}")
     assert f"http://127.0.0.1:{port}{DISCOVERY} cannot be reached" in str(door.prover.reports()[0].reason)
+
+
+def test_a_system_without_threads_is_a_reason_not_an_error(issuer: LocalIssuer) -> None:
+    """Tokens are asked to wait; the refresh that also sees revoked keys goes on; with threads again, they open."""
+    clock, full = Clock(), [True]
+
+    def run(work: Callable[[], None]) -> None:
+        if full[0]:
+            raise RuntimeError("can't start new thread")
+        work()
+
+    prover = JwtProver([OidcSettings(issuer=issuer.url, audiences=(AUDIENCE,))], monotonic=clock, run=run)
+    prover.refresh()
+    with pytest.raises(Unavailable):
+        prover.prove(issuer.token())
+    assert prover.reports()[0].reason == "no thread could be started to fetch keys"
+    full[0] = False
+    clock.now += 10
+    prover.refresh()
+    assert prover.reports()[0].state == "ready"

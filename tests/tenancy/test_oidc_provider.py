@@ -81,7 +81,7 @@ def test_a_login_at_a_provider_opens_the_gateway(port: int) -> None:
     auth = Authenticator(None, tokens=JwtProver([accepted], run=lambda work: work()))
     auth.refresh()
     identity = auth.identify(b"Bearer " + id_token(port, "inhouse").encode(), None)
-    assert (identity.tenant, identity.roles) == ("acme", {"admin"})
+    assert (identity.tenant, identity.roles) == ("acme", frozenset({"admin"}))
     assert "mia" not in identity.key_id
     with pytest.raises(Unauthorized, match="another audience"):
         auth.identify(b"Bearer " + id_token(port, "another-program").encode(), None)

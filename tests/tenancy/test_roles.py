@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -70,3 +72,17 @@ def test_the_refused_are_told_what_is_missing_and_who_has_it() -> None:
         require(caller("zzz-secret"), "infer")
     assert "zzz-secret" not in caught.value.message
     assert caught.value.message.endswith("this caller is of no known role")
+
+
+def test_the_page_shows_the_table() -> None:
+    """docs/roles.md has every permission, its meaning and its roles, as they are."""
+    page = (Path(__file__).parents[2] / "docs" / "roles.md").read_text()
+    rows = re.findall(
+        r"^\| `([a-z._]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE
+    )
+    shown = {row[0]: (row[1], *(cell.strip() for cell in row[2:])) for row in rows}
+    assert shown == {
+        permission: (meaning, *("yes" if permission in ROLES[role] else "" for role in ROLES))
+        for permission, meaning in PERMISSIONS.items()
+    }
+    assert re.search(r"\| permission \| allows to \| " + r" \| ".join(ROLES) + r" \|", page)

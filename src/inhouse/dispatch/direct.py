@@ -10,6 +10,7 @@ and pools only the last piece of each, so two clients would change each other's 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol
 
 import msgspec
@@ -29,7 +30,6 @@ from inhouse.wire.call import Call, Job, View
 from inhouse.wire.sse import EventCutter
 
 _REFUSAL_BYTES_MAX = 256 * 1024
-_PROMPTS = {b"/v1/completions": "prompt", b"/v1/embeddings": "input"}
 
 
 class Client(Protocol):
@@ -161,6 +161,10 @@ class _ViewSink:
             self.over.set_exception(error)
 
 
+# "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
+_ONE_PASS = re.compile(r"\((\d+) tokens\) is too large to process\D*(\d+)")
+
+
 class _EngineRefusal(msgspec.Struct):
     message: str = ""
     type: str = ""
@@ -179,11 +183,15 @@ def _refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
     except msgspec.DecodeError:
         return EngineError(f"the engine of '{lane.model}' answered with status {status}")
     if told.n_prompt_tokens is not None and told.n_ctx is not None:
-        return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=_PROMPTS.get(job.path, "messages"))
+        return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=job.prompt_param)
     if status == 503:
         return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
-    if "too large to process" in told.message:
-        return BadRequest(f"the input is too long for one pass of this model: {told.message}", param="input")
+    if one_pass := _ONE_PASS.search(told.message):
+        return BadRequest(
+            f"the input has {one_pass[1]} tokens, one embedding takes {one_pass[2]}; shorten it, or give the model "
+            f"`engine_args: [--ubatch-size, '{one_pass[1]}']` in inhouse.yaml",
+            param=job.prompt_param,
+        )
     if 400 <= status < 500 or status == 501:
         return BadRequest(told.message or f"the engine refused the request with status {status}")
     return EngineError(f"the engine of '{lane.model}' failed: {told.message or f'status {status}'}")

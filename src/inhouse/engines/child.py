@@ -101,8 +101,11 @@ class Child:
 
 def _environment() -> dict[str, str]:
     """Ours without what an engine has no business with."""
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("INHOUSE_") and name not in _SECRET_VARIABLES
     }
+    # a failed assertion of llama.cpp would call a debugger, where there is one: it waits at our life line for input
+    # and the engine hangs instead of ending
+    return {**kept, "GGML_NO_BACKTRACE": "1"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 CHILD = Path(__file__).with_name("llamacpp_child.py")
 LIFELINE = Path(__file__).with_name("lifeline.py")
+_UBATCH_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ def argv(spec: LlamaCpp, socket: str) -> list[str]:
         "--host", socket,
         "--ctx-size", str(spec.context_tokens * spec.slots),
         "--parallel", str(spec.slots),
+        "--ubatch-size", str(_ubatch_tokens(spec.slots)),
         "--threads", str(spec.threads),
         "--metrics",
         "--slots",
@@ -50,3 +52,11 @@ def argv(spec: LlamaCpp, socket: str) -> list[str]:
     if spec.binary is None:
         return [sys.executable, "-P", str(CHILD), *flags]
     return [sys.executable, "-P", str(LIFELINE), str(spec.binary), *flags]
+
+
+def _ubatch_tokens(slots: int) -> int:
+    """Tokens of one pass: llama.cpp's own 512, rounded up to a multiple of the slots.
+
+    With pooling it fails an assertion (`ggml_can_mul_mat`, seen in b11549) where the slots do not divide it.
+    """
+    return -(-_UBATCH_TOKENS // slots) * slots

@@ -39,17 +39,23 @@ def _embeddings(body: bytes, id_hex: str, now_s: float) -> Call:
 
 def _responses(body: bytes, id_hex: str, now_s: float) -> Call:
     found = responses.parse(body)
-    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+    return openai_chat.call(
+        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="input"
+    )
 
 
 def _messages(body: bytes, id_hex: str, now_s: float) -> Call:
     found = messages.parse(body)
-    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+    return openai_chat.call(
+        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="messages"
+    )
 
 
 def _generate(body: bytes, id_hex: str, now_s: float) -> Call:
     found = generate.parse(body)
-    return openai_chat.call(found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s))
+    return openai_chat.call(
+        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="text"
+    )
 
 
 def _openai_error(error: ApiError, request_id: str) -> bytes:

@@ -64,7 +64,7 @@ _tokenize = RequestDecoder(TokenizeRequest)
 _detokenize = RequestDecoder(DetokenizeRequest)
 
 
-def build(parts: Parts) -> Starlette:
+def build(parts: Parts) -> ASGIApp:
     """The app for one process."""
     doors = _Doors(parts)
     get, post = ["GET"], ["POST"]
@@ -90,11 +90,11 @@ def build(parts: Parts) -> Starlette:
     cors = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(_Numbered), *(cors if origins else [])],
+        middleware=cors if origins else [],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse_http, Exception: _refuse_fault},
     )
     app.router.redirect_slashes = False
-    return app
+    return _Numbered(app)
 
 
 class _Numbered:
@@ -156,7 +156,10 @@ class _Doors:
         return _json({"object": "list", "data": [_shown(lane) for lane in self._parts.lanes.values()]})
 
     async def model(self, request: Request) -> Response:
-        return _json(_shown(find(self._parts.lanes, request.path_params["model"])))
+        name = request.path_params["model"]
+        if not name:
+            raise NotFound("a model's name is missing after /v1/models/; leave the slash out for the list")
+        return _json(_shown(find(self._parts.lanes, name)))
 
     async def slots(self, request: Request) -> Response:
         shown = []

@@ -78,7 +78,6 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     scopes: tuple[str, ...]
     day: int
-    month: int
     tokens: int
     money: int
     requests_rate: Rate | None = None

@@ -10,8 +10,8 @@ back to the one that it left. The last eight periods that were touched are kept.
 
 Clocks. Windows follow a clock that cannot be set but starts again with the machine. Two processes may come to the
 account in another order than they looked at the clock, so an entry may lie a little in the future and stays there. One
-that lies further ahead than 60 s is from before a restart and is moved to now: it was made earlier than that, so nothing
-is forgotten too early, and nobody is held for more than 60 s.
+that lies further ahead than 60 s is from before a restart and is moved to now: it was made earlier than that, so
+nothing is forgotten too early, and nobody is held for more than 60 s.
 """
 
 from __future__ import annotations
@@ -66,23 +66,23 @@ class Account(msgspec.Struct, array_like=True):
             self.tokens_used -= _expire(self.tokens, steady_us)
         return mended
 
-    def hold(self, tokens: int, money: int, day: int, month: int, steady_us: int) -> None:
+    def hold(self, tokens: int, money: int, day: int, steady_us: int) -> None:
         _append(self.requests, steady_us, 1)
         self.requests_used += 1
         self.open_requests += 1
         self.open_tokens += tokens
-        for period in (_period(self.days, day), _period(self.months, month)):
+        for period in (_period(self.days, day), _period(self.months, month_of(day))):
             period.tokens_held += tokens
             period.money_held += money
 
-    def settle(self, held: tuple[int, int], used: tuple[int, int], day: int, month: int, steady_us: int) -> None:
-        """`held` and `used` are tokens and money; `used` is nowhere above `held`."""
+    def settle(self, held: tuple[int, int], used: tuple[int, int], day: int, steady_us: int) -> None:
+        """`held` and `used` are tokens and money; `used` is nowhere above `held`. `day` is that of `hold`."""
         self.open_requests -= 1
         self.open_tokens -= held[0]
         if used[0]:
             _append(self.tokens, steady_us, used[0])
             self.tokens_used += used[0]
-        for period in (_period(self.days, day), _period(self.months, month)):
+        for period in (_period(self.days, day), _period(self.months, month_of(day))):
             period.tokens_held -= held[0]
             period.money_held -= held[1]
             period.tokens_used += used[0]
@@ -214,8 +214,9 @@ def _period(periods: list[Period], number: int) -> Period:
             periods.append(periods.pop(index))
             return period
     if len(periods) >= PERIODS_KEPT:
-        idle = (index for index, period in enumerate(periods) if not (period.tokens_held or period.money_held))
-        if (index := next(idle, None)) is not None:
-            del periods[index]
+        idle = (place for place, period in enumerate(periods) if not (period.tokens_held or period.money_held))
+        oldest = next(idle, None)
+        if oldest is not None:
+            del periods[oldest]
     periods.append(Period(number))
     return periods[-1]

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from inhouse.store.ledger import Demand, Now, Rate, Refusal, Reservation, Shortage
-from inhouse.store.ledger_account import DAY_US, MINUTE_US, Account, month_of
+from inhouse.store.ledger_account import DAY_US, MINUTE_US, Account
+
+
+def advance(pairs: Sequence[tuple[Account, Demand]], now: Now) -> bool:
+    """Brings the accounts to now. True where one was mended, which has to be kept whatever comes next."""
+    mended = False
+    for account, _ in pairs:
+        mended |= account.advance(now.steady_us)
+    return mended
 
 
 def refuse(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now: Now) -> Refusal | None:
-    """Why a request cannot be let in by these accounts; None where it can. Brings them to now."""
+    """Why a request cannot be let in by these accounts; None where it can. After `advance`."""
     short: list[Shortage] = []
     for account, demand in pairs:
-        account.advance(now.steady_us)
         short += account.shortages(demand, tokens, money, now)
     if not short:
         return None
@@ -28,15 +35,13 @@ def refuse(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now
 def take(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now: Now, number: int) -> Reservation:
     """Holds the amounts in every account. After `refuse`, which said None."""
     day = now.wall_us // DAY_US
-    month = month_of(day)
     for account, _ in pairs:
-        account.hold(tokens, money, day, month, now.steady_us)
+        account.hold(tokens, money, day, now.steady_us)
     requests_rate, tokens_rate = _rates(pairs, now)
     return Reservation(
         number=number,
         scopes=tuple([demand.scope for _, demand in pairs]),
         day=day,
-        month=month,
         tokens=tokens,
         money=money,
         requests_rate=requests_rate,
@@ -50,7 +55,7 @@ def give_back(accounts: Iterable[Account], reservation: Reservation, tokens: int
     used = (max(0, min(tokens, held[0])), max(0, min(money, held[1])))
     for account in accounts:
         account.advance(now.steady_us)
-        account.settle(held, used, reservation.day, reservation.month, now.steady_us)
+        account.settle(held, used, reservation.day, now.steady_us)
 
 
 def _rates(pairs: Sequence[tuple[Account, Demand]], now: Now) -> tuple[Rate | None, Rate | None]:

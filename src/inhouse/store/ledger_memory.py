@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from inhouse.store.ledger import Demand, LimitName, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
 from inhouse.store.ledger_account import Account
-from inhouse.store.ledger_booking import give_back, refuse, take
+from inhouse.store.ledger_booking import advance, give_back, refuse, take
 
 
 class MemoryLedger:
@@ -23,6 +23,7 @@ class MemoryLedger:
     def reserve(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Reservation | Refusal:
         with self._lock:
             pairs = [(self._accounts.get(demand.scope) or Account(), demand) for demand in demands]
+            advance(pairs, now)
             refusal = refuse(pairs, tokens, money, now)
             if refusal is not None:
                 return refusal

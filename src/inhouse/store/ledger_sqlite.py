@@ -1,26 +1,26 @@
 """The ledger in the state file, beside the keys: exact between all processes of one machine, whichever of them dies.
 
 Theory of operation. A reservation and its settlement are one short write transaction each (`BEGIN IMMEDIATE`: from its
-first look to its last change nobody else writes). It reads the accounts of the scopes, decides with the same pure code
+first look to its last change nobody else writes). It takes the accounts of the scopes, decides with the same pure code
 as every ledger, and writes them back with the reservation's row. So at every commit the accounts hold exactly what the
-rows of open reservations say.
+rows of open reservations say. Accounts are remembered while SQLite's `data_version` says that no other connection has
+written; one that fails to be written is forgotten.
 
 Owners. A reservation belongs to a process (`ledger_owner`). `sweep` charges in full what dead ones had reserved: nobody
-knows what they used, and a quota must hold. The foreign key keeps a reservation from belonging to an owner whose estate
-was settled.
+knows what they used, and a quota must hold.
 
 Durability. `synchronous = NORMAL`: a killed process loses nothing. A power cut may lose what came after the last
 checkpoint; `checkpoint()`, called in a thread about once a second, bounds that and keeps the write-ahead log from being
 copied in the middle of a request.
 
-Tables: ledger_accounts (scope → msgpack of `Account`), ledger_owners (id, name of the lock), ledger_reservations (owner
-and number → scopes, period, amounts), usage (day, tenant, key, model → sums).
+Tables: ledger_accounts (scope → msgpack of `Account`), ledger_owners (id, name of the lock), ledger_reservations (id:
+that of the owner times 2³² plus a number of its own → msgpack of the scopes, day, amounts), usage (day, tenant,
+key, model → sums).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import threading
@@ -33,16 +33,18 @@ from inhouse.errors import StateError
 from inhouse.store import folder
 from inhouse.store.ledger import Demand, LimitName, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
 from inhouse.store.ledger_account import Account
-from inhouse.store.ledger_booking import give_back, refuse, take
+from inhouse.store.ledger_booking import advance, give_back, refuse, take
 from inhouse.store.ledger_owner import Estate, Owner, claim
 from inhouse.store.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
 
 _WAL_PAGES_MAX = 8192
+_ACCOUNTS_REMEMBERED_MAX = 10_000
+_OWN = 1 << 32
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Account).decode
+_decode_scopes = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 _PUT = "INSERT INTO ledger_accounts (scope, state) VALUES {} ON CONFLICT (scope) DO UPDATE SET state = excluded.state"
-_GET = "SELECT scope, state FROM ledger_accounts WHERE scope IN ({})"
 _ADD = """
     INSERT INTO usage (day, tenant, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens, money)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -70,6 +72,8 @@ class SqliteLedger:
         self._owner: Owner | None = None
         self._owner_id = 0
         self._number = 0
+        self._remembered: dict[str, Account] = {}
+        self._version = -1
         self._connection = self._connect()
         self._file = self._identity()
 
@@ -77,39 +81,29 @@ class SqliteLedger:
         with self._lock, folder.telling_sqlite_errors(self._path):
             if self._owner is None:
                 self._register()
-            with _Transaction(self._connection) as transaction:
+            with _Transaction(self) as transaction:
                 accounts = self._accounts([demand.scope for demand in demands])
                 pairs = [(accounts[demand.scope], demand) for demand in demands]
+                mended = advance(pairs, now)
                 refusal = refuse(pairs, tokens, money, now)
                 if refusal is not None:
+                    if mended:
+                        self._keep(accounts)
+                        transaction.commit()
                     return refusal
                 self._number += 1
-                reservation = take(pairs, tokens, money, now, self._number)
+                reservation = take(pairs, tokens, money, now, self._owner_id * _OWN + self._number)
                 self._keep(accounts)
                 self._connection.execute(
-                    "INSERT INTO ledger_reservations VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        self._owner_id,
-                        self._number,
-                        json.dumps(reservation.scopes),
-                        reservation.day,
-                        reservation.month,
-                        tokens,
-                        money,
-                    ),
+                    "INSERT INTO ledger_reservations VALUES (?, ?, ?, ?, ?)",
+                    (reservation.number, _encode(reservation.scopes), reservation.day, tokens, money),
                 )
                 transaction.commit()
                 return reservation
 
     def settle(self, reservation: Reservation, tokens: int, money: int, now: Now) -> None:
-        with (
-            self._lock,
-            folder.telling_sqlite_errors(self._path),
-            _Transaction(self._connection) as transaction,
-        ):
-            gone = self._connection.execute(
-                "DELETE FROM ledger_reservations WHERE owner = ? AND number = ?", (self._owner_id, reservation.number)
-            )
+        with self._lock, folder.telling_sqlite_errors(self._path), _Transaction(self) as transaction:
+            gone = self._connection.execute("DELETE FROM ledger_reservations WHERE id = ?", (reservation.number,))
             if gone.rowcount:
                 self._give_back(reservation, tokens, money, now)
                 transaction.commit()
@@ -140,7 +134,7 @@ class SqliteLedger:
         with (
             self._lock,
             folder.telling_sqlite_errors(self._path),
-            _Transaction(self._connection) as transaction,
+            _Transaction(self) as transaction,
         ):
             self._connection.executemany(_ADD, values)
             transaction.commit()
@@ -163,7 +157,7 @@ class SqliteLedger:
         return tuple(UsageRow(*row) for row in rows)
 
     def checkpoint(self) -> None:
-        """Syncs the log and copies it into the file, beside the requests. It blocks on the disk: call it in a thread."""
+        """Syncs the log and copies it into the file, beside the requests. Waits for the disk: call it in a thread."""
         with (
             folder.telling_sqlite_errors(self._path),
             contextlib.closing(sqlite3.connect(self._path, timeout=0.0)) as connection,
@@ -175,24 +169,33 @@ class SqliteLedger:
             if self._owner is not None:
                 with contextlib.suppress(sqlite3.Error):  # a row that stays is taken away by the next sweep
                     self._connection.execute(
-                        "DELETE FROM ledger_owners WHERE id = ? "
-                        "AND NOT EXISTS (SELECT 1 FROM ledger_reservations WHERE owner = id)",
-                        (self._owner_id,),
+                        "DELETE FROM ledger_owners WHERE id = ?1 AND NOT EXISTS "
+                        "(SELECT 1 FROM ledger_reservations WHERE id BETWEEN ?1 * ?2 AND (?1 + 1) * ?2 - 1)",
+                        (self._owner_id, _OWN),
                     )
                 self._owner.close()
                 self._owner = None
             self._connection.close()
 
     def _accounts(self, scopes: Sequence[str]) -> dict[str, Account]:
-        """Scopes without an account get an empty one, which is not kept yet."""
-        found = self._connection.execute(_GET.format(", ".join("?" * len(scopes))), scopes).fetchall()
+        """Scopes without an account get an empty one."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self._remembered) > _ACCOUNTS_REMEMBERED_MAX:
+            self._remembered.clear()
+            self._version = version
+        for scope in scopes:
+            if scope not in self._remembered:
+                self._remembered[scope] = self._read(scope)
+        return {scope: self._remembered[scope] for scope in scopes}
+
+    def _read(self, scope: str) -> Account:
+        row = self._connection.execute("SELECT state FROM ledger_accounts WHERE scope = ?", (scope,)).fetchone()
         try:
-            known = {scope: _decode(state) for scope, state in found}
+            return Account() if row is None else _decode(row[0])
         except msgspec.DecodeError as error:
             raise StateError(
-                f"an account of the ledger in {self._path} is damaged ({error}); restore the file from a backup"
+                f"the account of '{scope}' in {self._path} is damaged ({error}); restore the file from a backup"
             ) from error
-        return {scope: known.get(scope) or Account() for scope in scopes}
 
     def _keep(self, accounts: dict[str, Account]) -> None:
         row = [part for scope, account in accounts.items() for part in (scope, _encode(account))]
@@ -207,15 +210,13 @@ class SqliteLedger:
         estate = claim(self._state_dir, name)
         if estate is None:
             return 0
-        with _closing(estate), folder.telling_sqlite_errors(self._path), _Transaction(self._connection) as transaction:
+        with _closing(estate), folder.telling_sqlite_errors(self._path), _Transaction(self) as transaction:
             rows = self._connection.execute(
-                "DELETE FROM ledger_reservations WHERE owner = ? RETURNING number, scopes, day, month, tokens, money",
-                (owner_id,),
+                "DELETE FROM ledger_reservations WHERE id BETWEEN ? AND ? RETURNING id, scopes, day, tokens, money",
+                (owner_id * _OWN, (owner_id + 1) * _OWN - 1),
             ).fetchall()
-            for number, scopes, day, month, tokens, money in rows:
-                left = Reservation(
-                    number=number, scopes=tuple(json.loads(scopes)), day=day, month=month, tokens=tokens, money=money
-                )
+            for number, scopes, day, tokens, money in rows:
+                left = Reservation(number=number, scopes=_decode_scopes(scopes), day=day, tokens=tokens, money=money)
                 self._give_back(left, tokens, money, now)
             self._connection.execute("DELETE FROM ledger_owners WHERE id = ?", (owner_id,))
             transaction.commit()
@@ -242,7 +243,6 @@ class SqliteLedger:
             )
             try:
                 connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES_MAX}")
                 connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
@@ -255,6 +255,7 @@ class SqliteLedger:
         """Another file was put in this one's place, by a restore: go on with that one, as another owner."""
         outdated, self._connection = self._connection, self._connect()
         outdated.close()
+        self._remembered.clear()
         self._file = self._identity()
         if self._owner is not None:
             self._owner.close()
@@ -267,23 +268,25 @@ class SqliteLedger:
 
 
 class _Transaction:
-    """A write transaction that is rolled back unless `commit` is called. A class: half the cost of a generator."""
+    """A write transaction that is rolled back, and forgotten, unless it is committed. Half the cost of a generator."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_ledger",)
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self._ledger = ledger
 
     def __enter__(self) -> _Transaction:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._ledger._connection.execute("BEGIN IMMEDIATE")
         return self
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
+        self._ledger._connection.execute("COMMIT")
 
-    def __exit__(self, *_: object) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._ledger._remembered.clear()
+        if self._ledger._connection.in_transaction:
+            self._ledger._connection.execute("ROLLBACK")
 
 
 @contextlib.contextmanager

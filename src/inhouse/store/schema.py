@@ -32,15 +32,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE ledger_owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
         """
         CREATE TABLE ledger_reservations (
-            owner  INTEGER NOT NULL REFERENCES ledger_owners (id),
-            number INTEGER NOT NULL,
-            scopes TEXT NOT NULL,
+            id     INTEGER PRIMARY KEY,
+            scopes BLOB NOT NULL,
             day    INTEGER NOT NULL,
-            month  INTEGER NOT NULL,
             tokens INTEGER NOT NULL,
-            money  INTEGER NOT NULL,
-            PRIMARY KEY (owner, number)
-        ) WITHOUT ROWID
+            money  INTEGER NOT NULL
+        )
         """,
         """
         CREATE TABLE usage (

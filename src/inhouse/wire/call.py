@@ -17,6 +17,8 @@ class Job:
     body: bytes
     streams: bool = True
     """False: the engine answers with one JSON document (embeddings)."""
+    prompt_param: str = "messages"
+    """What the client's API calls the prompt, for errors that speak of it."""
 
 
 class View(Protocol):

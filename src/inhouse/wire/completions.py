@@ -117,7 +117,7 @@ def parse(body: bytes | bytearray, *, id_hex: str, now_s: float) -> Call:
             repeat_penalty=request.repeat_penalty,
             ignore_eos=request.ignore_eos,
         )
-        jobs += spread(engine, PATH, request.n or 1)
+        jobs += spread(engine, PATH, request.n or 1, "prompt")
         echoes += [prompt if request.echo and isinstance(prompt, str) else ""] * (request.n or 1)
     options = request.stream_options
     view = TextView(
@@ -128,6 +128,7 @@ def parse(body: bytes | bytearray, *, id_hex: str, now_s: float) -> Call:
         streams=bool(request.stream),
         include_usage=options is not None and options.include_usage,
         top_logprobs=request.logprobs,
+        choices=request.n or 1,
     )
     return Call(request.model, tuple(jobs), view)
 
@@ -226,8 +227,9 @@ class TextView(Tracking):
         streams: bool,
         include_usage: bool,
         top_logprobs: int | None,
+        choices: int,
     ) -> None:
-        super().__init__()
+        super().__init__(choices)
         self.streams = streams
         self._head = (id, created, model)
         self._echoes = list(echoes)

@@ -71,7 +71,7 @@ def parse(body: bytes | bytearray) -> Call:
         raise BadRequest("`dimensions` is not supported: the vectors come as the model makes them", param="dimensions")
     inputs = _inputs(request.input)
     jobs = tuple(
-        Job(PATH, _encode(_EngineEmbedding(request.model, text, request.encoding_format)), streams=False)
+        Job(PATH, _encode(_EngineEmbedding(request.model, text, request.encoding_format)), False, "input")
         for text in inputs
     )
     return Call(request.model, jobs, EmbeddingView(request.model, len(jobs)))

@@ -83,12 +83,13 @@ def parse(body: bytes | bytearray) -> Call:
     return Call(request.model, jobs(request), view)
 
 
-def call(request: ChatRequest, *, stream: bool, rendering: Rendering) -> Call:
+def call(request: ChatRequest, *, stream: bool, rendering: Rendering, prompt_param: str) -> Call:
     """A Call for another API that was translated into a chat request of one choice."""
-    return Call(request.model, jobs(request), RenderedView(rendering) if stream else WholeView(rendering))
+    view = RenderedView(rendering) if stream else WholeView(rendering)
+    return Call(request.model, jobs(request, prompt_param), view)
 
 
-def jobs(request: ChatRequest) -> tuple[Job, ...]:
+def jobs(request: ChatRequest, prompt_param: str = "messages") -> tuple[Job, ...]:
     """One job for each of `n` choices; with a seed, each choice has its own, so that they differ.
 
     Raises BadRequest for what no engine here can do.
@@ -121,17 +122,17 @@ def jobs(request: ChatRequest) -> tuple[Job, ...]:
         ignore_eos=request.ignore_eos,
         chat_template_kwargs=request.chat_template_kwargs,
     )
-    return spread(engine, PATH, request.n or 1)
+    return spread(engine, PATH, request.n or 1, prompt_param)
 
 
-def spread(engine: Any, path: bytes, count: int) -> tuple[Job, ...]:
+def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:
     """`count` jobs of one engine request, each with a seed of its own where one was given."""
     if count == 1:
-        return (Job(path, _encode(engine)),)
+        return (Job(path, _encode(engine), prompt_param=prompt_param),)
     found = []
     for index in range(count):
         seed = engine.seed if engine.seed is None else engine.seed + index
-        found.append(Job(path, _encode(msgspec.structs.replace(engine, seed=seed))))
+        found.append(Job(path, _encode(msgspec.structs.replace(engine, seed=seed)), prompt_param=prompt_param))
     return tuple(found)
 
 

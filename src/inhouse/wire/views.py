@@ -32,16 +32,21 @@ _failure = msgspec.json.Decoder(_FailureEvent)
 class Tracking:
     """What every view keeps: usage summed over jobs, events seen, and which jobs ended as they should."""
 
-    __slots__ = ("_ended", "_job_usage", "events_seen")
+    __slots__ = ("_ended", "_job_usage", "_per_prompt", "events_seen")
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
         self.events_seen = 0
+        self._per_prompt = choices
         self._ended: set[int] = set()
         self._job_usage: dict[int, Usage] = {}
 
     @property
     def usage(self) -> Usage:
-        return sum_usage(self._job_usage)
+        """Summed over jobs. The choices of one prompt are jobs in a row: their prompt counts once, as at OpenAI."""
+        total = Usage()
+        for job, usage in self._job_usage.items():
+            total += usage if job % self._per_prompt == 0 else Usage(completion_tokens=usage.completion_tokens)
+        return total
 
     def finished(self, job: int) -> None:
         if job not in self._ended:
@@ -61,11 +66,6 @@ class Tracking:
             self._job_usage[job] = chunk.usage.noun()
         self.events_seen += 1
         return chunk
-
-
-def sum_usage(jobs: dict[int, Usage]) -> Usage:
-    """Usage of a request of several jobs. They share one prompt, so it counts once for each job that read it."""
-    return sum(jobs.values(), Usage())
 
 
 def raise_failure(payload: bytes) -> None:
@@ -132,8 +132,8 @@ class RenderedView(Tracking):
     __slots__ = ("_rendering", "_started")
     streams = True
 
-    def __init__(self, rendering: Rendering) -> None:
-        super().__init__()
+    def __init__(self, rendering: Rendering, choices: int = 1) -> None:
+        super().__init__(choices)
         self._rendering = rendering
         self._started = False
 
@@ -166,8 +166,8 @@ class WholeView(Tracking):
     __slots__ = ("_fold", "_rendering")
     streams = False
 
-    def __init__(self, rendering: Rendering) -> None:
-        super().__init__()
+    def __init__(self, rendering: Rendering, choices: int = 1) -> None:
+        super().__init__(choices)
         self._rendering = rendering
         self._fold = AnswerFold()
 
