@@ -96,6 +96,13 @@ class Child:
         return " | ".join(lines[-5:])[-1500:] or "it said nothing"
 
 
+def trim_logs(folder: Path, bytes_max: int = 8 * MIB) -> None:
+    """Empties long logs below `folder`: children append, and a line per request would fill the disk."""
+    for log in folder.rglob("*.log"):
+        if log.stat().st_size > bytes_max:
+            os.truncate(log, 0)
+
+
 def clean_env(**more: str) -> dict[str, str]:
     """The environment without what would configure a child behind the bench's back."""
     keep = {

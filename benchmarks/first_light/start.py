@@ -31,44 +31,41 @@ def measure(settings: Settings, say: Callable[[str], None]) -> Table:
         ratios=[("inhouse", "bare python"), ("inhouse", "goal")],
     )
     say("start: commands and imports")
-    bare_s = median(_walls([python(), "-c", "pass"], runs))
-    steps: dict[str, Callable[[], list[float]]] = {
-        "inhouse --help": lambda: _walls([*settings.inhouse, "--help"], runs),
-        "inhouse version": lambda: _walls([*settings.inhouse, "version"], runs),
-        **{f"import {name}": _import_step(name, runs) for name in IMPORTS},
-        "gateway: start to the first /health 200": lambda: _starts(
-            settings, subjects.mock_models(settings, None), runs, _healthy_s
-        ),
-        "gateway and demo model: start to the first token": lambda: _starts(
-            settings, subjects.demo_models(settings, 4), runs, _first_token_s
-        ),
-    }
-    for name, step in steps.items():
-        if name.startswith("gateway"):
-            say(f"start: {name}")
-        taken = step()
+    walls = _walls(
+        {
+            "bare python": [python(), "-c", "pass"],
+            "inhouse --help": [*settings.inhouse, "--help"],
+            "inhouse version": [*settings.inhouse, "version"],
+            **{f"import {name}": [python(), "-c", f"import {name}"] for name in IMPORTS},
+        },
+        runs,
+    )
+    bare_s = median(walls.pop("bare python"))
+    say("start: gateway")
+    mock, demo = subjects.mock_models(settings, None), subjects.demo_models(settings, 4)
+    walls["gateway: start to the first /health 200"] = _starts(settings, mock, runs, _healthy_s)
+    say("start: gateway and demo model")
+    walls["gateway and demo model: start to the first token"] = _starts(settings, demo, runs, _first_token_s)
+    for name, taken in walls.items():
         values = {"inhouse": median(taken), "bare python": bare_s, "goal": GOALS_S.get(name)}
         table.rows.append(Row(name, "s", values, rounds={"inhouse": taken}))
     table.notes.append("`import` rows are those of a whole interpreter that imports and ends.")
     return table
 
 
-def _import_step(module: str, runs: int) -> Callable[[], list[float]]:
-    return lambda: _walls([python(), "-c", f"import {module}"], runs)
-
-
-def _walls(command: Sequence[str], runs: int) -> list[float]:
-    """Wall times of a command that ends by itself. Raises FailedError if it fails."""
-    taken = []
+def _walls(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[float]]:
+    """Wall times of commands that end by themselves, in turns. Raises FailedError if one fails."""
+    taken: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(runs + 1):
-        begin = time.perf_counter()
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=clean_env(), timeout=60, check=False
-        )
-        taken.append(time.perf_counter() - begin)
-        if done.returncode:
-            raise FailedError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")
-    return taken[1:]
+        for name, command in commands.items():
+            begin = time.perf_counter()
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, env=clean_env(), timeout=60, check=False
+            )
+            taken[name].append(time.perf_counter() - begin)
+            if done.returncode:
+                raise FailedError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")
+    return {name: walls[1:] for name, walls in taken.items()}
 
 
 def _starts(settings: Settings, models: Mapping[str, Any], runs: int, wait: Callable[[Gateway], None]) -> list[float]:

@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.first_light import machine, requests, subjects
 from benchmarks.first_light.errors import SkippedError
-from benchmarks.first_light.processes import cpu_s, memory
+from benchmarks.first_light.processes import cpu_s, memory, trim_logs
 from benchmarks.first_light.settings import Settings
 from benchmarks.first_light.subjects import PACE_US, Subject
 from benchmarks.first_light.tables import Row, Table
@@ -182,4 +182,6 @@ def _run(settings: Settings, scenario: Scenario, subject: Subject, core: int, se
         stream=scenario.stream,
         core=core,
     )
-    return Measurement(load, cpu_s(pids) - before, bool(pids))
+    used_s = cpu_s(pids) - before
+    trim_logs(settings.tools.folder)
+    return Measurement(load, used_s, bool(pids))

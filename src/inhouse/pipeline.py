@@ -1,6 +1,6 @@
 """The spine: credentials in, answer out, everything given back on the way up.
 
-    identify                                401
+    identify, may infer                     401 403
       parse(body)                           400 408 413 415
         find the lane of the model          404
           a turn at a slot                  429 503 504
@@ -21,6 +21,7 @@ from inhouse.dispatch import direct, lane
 from inhouse.errors import ApiError, InternalError, ShuttingDown
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
+from inhouse.tenancy.roles import require
 from inhouse.wire.call import Call, View
 
 
@@ -56,11 +57,13 @@ async def answer(parts: Parts, request: Request) -> None:
             raise ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
         identity = parts.identify(*request.credentials)
         entry.key_id, entry.tenant = identity.key_id, identity.tenant
+        require(identity, "infer")
         call = await request.call()
         view = call.view
         found = lane.find(parts.lanes, call.model)
         entry.model = found.model
-        request.finish(view, await direct.answer(call, found, request, entry))
+        share = parts.shares.of(identity.tenant)
+        request.finish(view, await direct.answer(call, found, share, request, entry))
         entry.status = 200
     except ApiError as error:
         _fail(request, view, error)

@@ -13,26 +13,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from inhouse.admission.queue import SlotQueue
+from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
-from inhouse.config import ModelSpec, Stack, state_folder
+from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
-from inhouse.dispatch.lane import Lane
+from inhouse.dispatch.lane import Lane, Share
 from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
 from inhouse.errors import InhouseError
 from inhouse.store.sqlite import SqliteStore
-from inhouse.telemetry.log import Log
+from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.keys import first_key
+from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
 from inhouse.weights.gguf import read_gguf
 from inhouse.weights.sources import resolve
 
 _T = TypeVar("_T")
 
 TICK_S = 0.25
+_SHARES_MAX = 10_000
 _TICKS_PER_SWEEP = 4
 _ALARM_TICKS = 240
 _SOCKET_FOLDER_LENGTH_MAX = 64
@@ -45,6 +47,7 @@ class Parts:
     stack: Stack
     identify: Callable[[bytes | None, bytes | None], Identity]
     lanes: Mapping[str, Lane]
+    shares: Shares
     log: Log
     metrics: Metrics
     draining: bool = False
@@ -64,11 +67,11 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
         store = exits.enter_context(contextlib.closing(SqliteStore(state_folder(stack, environ))))
-        auth = _authenticator(stack, environ, store, report)
+        auth = _authenticator(stack, environ, store, log, report)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
         identify = auth.identify if stack.auth.enabled else _anyone
-        parts = Parts(stack=stack, identify=identify, lanes=lanes, log=log, metrics=metrics)
+        parts = Parts(stack=stack, identify=identify, lanes=lanes, shares=Shares(stack), log=log, metrics=metrics)
         parts.sweepers.append(auth.refresh)
         folder = Path(exits.enter_context(_temporary_folder()))
         tasks = [asyncio.create_task(_tick(parts), name="tick")]
@@ -93,15 +96,44 @@ def _silent(done_bytes: int, total_bytes: int | None) -> None:
 
 
 def _authenticator(
-    stack: Stack, environ: Mapping[str, str], store: SqliteStore, report: Callable[[Report], None]
+    stack: Stack, environ: Mapping[str, str], store: SqliteStore, log: Log, report: Callable[[Report], None]
 ) -> Authenticator:
+    def tell(issuer: IssuerReport) -> None:
+        level: Level = "info" if issuer.state == "ready" and issuer.reason is None else "warning"
+        facts = {"state": issuer.state, "keys": issuer.keys, "reason": issuer.reason}
+        log.event(level, "token issuer", issuer=issuer.issuer, **facts)
+
     own = environ.get("INHOUSE_API_KEY")
-    auth = Authenticator(store, static_keys=[own] if own else [], clock=time.time)
+    issuers = [_issuer(spec) for spec in stack.issuers.values()]
+    tokens = token_prover(issuers, tell=tell) if issuers else None
+    auth = Authenticator(store, static_keys=[own] if own else [], tokens=tokens, clock=time.time)
     if stack.auth.enabled and not own:
         minted = first_key(store, now=time.time())
         if minted is not None:
             report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
     return auth
+
+
+def _issuer(spec: IssuerSpec) -> OidcSettings:
+    required: dict[str, tuple[str, ...]] = {}
+    for claim, value in (pair.split("=") for pair in spec.required_claims):
+        required[claim] = (*required.get(claim, ()), value)
+    return OidcSettings(
+        issuer=spec.issuer,
+        audiences=tuple(spec.audiences),
+        algorithms=tuple(spec.algorithms),
+        leeway_s=spec.leeway,
+        tenant_claim=spec.tenant_claim,
+        default_tenant=spec.default_tenant,
+        roles_claim=spec.roles_claim,
+        role_map=dict(pair.split("=") for pair in spec.roles),
+        default_role=spec.default_role,
+        required_claims=required,
+        jwks_ttl_s=spec.jwks_ttl,
+        jwks_grace_s=spec.jwks_grace,
+        fetch_timeout_s=spec.fetch_timeout,
+        ca_file=spec.ca_file,
+    )
 
 
 def _anyone(authorization: bytes | None, x_api_key: bytes | None) -> Identity:
@@ -113,11 +145,39 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
         model=name,
         source=spec.source,
         created_s=int(time.time()),
-        turns=Turns(SlotQueue(name, waiting_max=spec.queue_requests_max)),
-        alone=Turns(SlotQueue(name, waiting_max=spec.queue_requests_max)),
+        turns=Turns(_queue(name, spec)),
+        alone=Turns(_queue(name, spec)),
         load_wait_s=spec.load_wait,
         queue_wait_s=spec.queue_wait_max,
     )
+
+
+def _queue(name: str, spec: ModelSpec) -> FairQueue:
+    return FairQueue(
+        name,
+        waiting_max=spec.queue_requests_max,
+        waiting_tokens_max=spec.queue_tokens_max,
+        waiting_bytes_max=spec.queue_bytes_max,
+        prefill_long_tokens=spec.prefill_long,
+        long_share=spec.prefill_long_percent / 100,
+    )
+
+
+class Shares:
+    """What each tenant gets of the slots, as the stack says."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._found: dict[str, Share] = {}
+
+    def of(self, tenant: str) -> Share:
+        share = self._found.get(tenant)
+        if share is None:
+            spec = self._stack.tenants.get(tenant, self._stack.tenant_defaults)
+            share = Share(tenant, spec.weight, spec.priority)
+            if len(self._found) < _SHARES_MAX:
+                self._found[tenant] = share
+        return share
 
 
 def _readings(lanes: Mapping[str, Lane]) -> Iterator[LaneReading]:

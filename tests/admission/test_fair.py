@@ -244,6 +244,45 @@ def test_time_before_a_full_long_lane_earns_no_credit() -> None:
     assert sum(name[0] == "a" for name in at.granted[before:]) <= 1
 
 
+def test_a_crowd_of_tenants_does_not_wash_away_what_one_has_had() -> None:
+    """Accounts are dropped only when they say nothing any more: a tenant far ahead stays behind the others."""
+    at = desk()
+    at.offer("a0", tokens_max=1_000_000)
+    at.offer("x1")
+    at.release("a0")
+    for n in range(300):
+        at.offer(f"t{n}", tenant=f"t{n}")
+    at.offer("a1")
+    at.offer("z1")
+    assert at.serve_all()[-2:] == ["z1", "a1"]
+
+
+@pytest.mark.parametrize("hang_ups", [0, 1, 300])
+def test_hang_ups_leave_no_trace_in_the_order(hang_ups: int) -> None:
+    """Three hundred that come and go change neither who is next nor whose deadline comes first."""
+    at = desk()
+    at.offer("x1")
+    for n in range(30):
+        at.offer(f"t{n}", tenant=f"t{n}", prompt_tokens=10 + 7 * n % 30, wait_s=100.0 + 11 * n % 30)
+    for n in range(30):
+        at.offer(f"again {n}", tenant=f"t{n}", prompt_tokens=10, tokens_max=10, wait_s=200.0 + 11 * n % 30)
+    for _ in range(31):
+        at.release(at.granted[-1], 0)
+    names = [f"z{n}" for n in range(hang_ups)]
+    for n, name in enumerate(names):
+        at.offer(name, wait_s=50.0 + 13 * n % 300)
+    for name in names:
+        at.release(name)
+    assert at.granted[1:31] == [f"t{n}" for n in range(30)]
+    for _ in range(10):
+        at.release(at.granted[-1])
+    late = sorted(range(30), key=lambda n: (7 * n % 30, n))
+    assert at.granted[31:] == [f"again {n}" for n in late[:11]]
+    at.now_s = 300.0
+    at.queue.expire(at.now_s)
+    assert list(at.refused) == [f"again {n}" for n in sorted(late[11:], key=lambda n: 11 * n % 30)]
+
+
 def test_how_often_a_class_is_passed_over_when_all_are_full() -> None:
     """Interactive at most twice in a row, standard five times, batch sixteen times: also where two are due at once."""
     at = desk()

@@ -161,10 +161,10 @@ class QueueAndModel(RuleBasedStateMachine):
         for other in others:
             same_line = other.ticket.tenant == ticket.tenant and other.ticket.priority == ticket.priority
             assert not same_line or other.ticket.number > ticket.number, "overtaken within tenant and class"
-        for priority in {other.ticket.priority for other in others} - {ticket.priority}:
-            self.passed[priority] += 1
+        could_have_run = {other.ticket.priority for other in others} - {ticket.priority}
+        for priority in CLASSES:
+            self.passed[priority] = self.passed[priority] + 1 if priority in could_have_run else 0
             assert self.passed[priority] <= PASSED_MAX[priority], f"{priority} starves"
-        self.passed[ticket.priority] = 0
         for other in self.waiting:
             rival = other.ticket.priority == ticket.priority and other.ticket.tenant != ticket.tenant
             if rival and (entry.long or not other.long):
@@ -215,6 +215,7 @@ class QueueAndModel(RuleBasedStateMachine):
         assert seen.waiting_tokens == sum(entry.ticket.tokens_max for entry in self.waiting) <= WAITING_TOKENS_MAX
         assert seen.waiting_bytes == sum(entry.ticket.body_bytes for entry in self.waiting) <= WAITING_BYTES_MAX
         assert seen.waiting <= WAITING_MAX
+        assert all(seen.by_tenant.values())
         assert sum(seen.by_class.values()) == sum(seen.by_tenant.values()) == seen.waiting
 
     @invariant()

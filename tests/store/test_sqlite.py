@@ -18,6 +18,7 @@ import pytest
 
 from inhouse.errors import StateError
 from inhouse.store.contract import Key
+from inhouse.store.schema import KNOWN_VERSION
 from inhouse.store.sqlite import FILE_NAME, SqliteStore
 
 NOBODY = 65534
@@ -80,7 +81,8 @@ def test_an_empty_store_of_version_0_is_migrated_once(tmp_path: Path) -> None:
     for _ in range(2):
         SqliteStore(tmp_path).close()
     database = sqlite3.connect(tmp_path / FILE_NAME)
-    assert database.execute("SELECT version FROM migrations").fetchall() == [(1,)]
+    versions = [(version,) for version in range(1, KNOWN_VERSION + 1)]
+    assert database.execute("SELECT version FROM migrations").fetchall() == versions
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
 
@@ -92,7 +94,7 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path) -> None:
     database.execute("INSERT INTO migrations VALUES (999, 0)")
     database.commit()
     database.close()
-    with pytest.raises(StateError, match=r"version 999.*up to 1.*newer inhouse"):
+    with pytest.raises(StateError, match=rf"version 999.*up to {KNOWN_VERSION}.*newer inhouse"):
         SqliteStore(tmp_path)
 
 
@@ -102,7 +104,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatc
 
     SqliteStore(tmp_path).close()
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE half (x)", "NOT SQL")))
-    monkeypatch.setattr(schema, "KNOWN_VERSION", 2)
+    monkeypatch.setattr(schema, "KNOWN_VERSION", KNOWN_VERSION + 1)
     with pytest.raises(StateError):
         SqliteStore(tmp_path)
     monkeypatch.undo()
@@ -170,7 +172,7 @@ def test_a_read_only_file_refuses_writes_clearly() -> None:
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     """When the file cannot grow the key is refused, with the room that is left, and earlier keys stay readable."""
-    with SqliteStore(tmp_path, bytes_max=24 * 1024) as store:
+    with SqliteStore(tmp_path, bytes_max=48 * 1024) as store:
         added = itertools.count()
 
         def add_for_ever() -> None:

@@ -14,7 +14,7 @@ from tests.tenancy.oidc_door import authenticator, identify
 from inhouse.core import Identity
 from inhouse.errors import Forbidden, Unauthorized
 from inhouse.tenancy.auth import Authenticator
-from inhouse.tenancy.jwt import JwtProver
+from inhouse.tenancy.jwt import JwtProver, check_claims
 from inhouse.tenancy.oidc import ALGORITHMS, OidcSettings
 
 
@@ -98,6 +98,15 @@ def test_claims_that_do_not_fit_are_refused(
     """Although the signature holds; each with a sentence of its own."""
     with pytest.raises(Unauthorized, match=told):
         identify(auth, issuer.token(**claims))
+
+
+def test_claims_are_held_to_the_issuer_whose_key_signed(issuer: LocalIssuer) -> None:
+    """Also where the settings were not chosen by that very claim."""
+    accepted = OidcSettings(issuer=issuer.url, audiences=(AUDIENCE,))
+    assert check_claims(issuer.claims(), accepted, now=NOW) == NOW + 330
+    for name in ("https://evil.example.org", issuer.url + "/", None, 7):
+        with pytest.raises(Unauthorized, match="from another issuer"):
+            check_claims(issuer.claims() | {"iss": name}, accepted, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -204,5 +213,5 @@ def test_without_the_extra_the_start_says_what_to_install(issuer: LocalIssuer) -
         "except StackError as error: print(error.where, error.message, error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
-    assert "auth.oidc" in done.stdout
+    assert "issuers" in done.stdout
     assert "pip install 'inhouse[oidc]'" in done.stdout

@@ -57,7 +57,7 @@ def test_settings_that_cannot_serve_stop_the_start(change: dict[str, Any], told:
     """Each with a sentence of its own; what would let everybody in is refused although it was asked for."""
     with pytest.raises(StackError, match=told) as caught:
         dataclasses.replace(PLAIN, **change)
-    assert caught.value.where == "auth.oidc"
+    assert caught.value.where == "issuers"
 
 
 def test_all_mistakes_are_told_together() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import http.server
 import ipaddress
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.tenancy.issuer_server import DISCOVERY, local_issuer
 
 from inhouse.tenancy import fetch
 from inhouse.tenancy.fetch import FetchFailed, fetch_object, url_fault
+from inhouse.tenancy.issuer import fetch_key_set
+from inhouse.tenancy.oidc import OidcSettings
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,9 @@ def https(certificate: Path) -> Iterator[str]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"seen": "over tls"}')
+            host = self.headers["Host"]
+            discovery = {"issuer": f"https://{host}", "jwks_uri": f"http://{host}/keys"}
+            self.wfile.write(json.dumps({"seen": "over tls"} if self.path == "/" else discovery).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             return None
@@ -79,6 +84,13 @@ def test_a_certificate_is_checked_against_the_given_authority(https: str, certif
         fetch_object(https, timeout_s=5)
     with pytest.raises(FetchFailed, match="CERTIFICATE_VERIFY_FAILED"):
         fetch_object(https.replace("127.0.0.1", "localhost"), timeout_s=5, ca_file=certificate)
+
+
+def test_keys_of_a_secure_issuer_are_not_fetched_in_the_clear(https: str, certificate: Path) -> None:
+    """Not even from this machine: who listens on a port there is not the issuer."""
+    accepted = OidcSettings(issuer=https.rstrip("/"), audiences=("a",), ca_file=certificate)
+    with pytest.raises(FetchFailed, match="not an https address"):
+        fetch_key_set(accepted)
 
 
 def test_an_authority_file_that_is_none_is_a_failed_fetch(tmp_path: Path) -> None:

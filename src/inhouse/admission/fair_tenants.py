@@ -31,6 +31,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 Priority = Literal["interactive", "standard", "batch"]
@@ -82,20 +83,19 @@ _Lane = OrderedDict[Ticket, None]
 class _Account:
     weight: float
     counter: float = 0.0
+    waiting: int = 0
     serving: int = 0
     joined: int = 0
     lanes: tuple[_Lane, _Lane] = field(default_factory=lambda: (OrderedDict(), OrderedDict()))
     """Those that wait, oldest first; indexed by `Ticket.long`."""
 
-    @property
-    def waiting(self) -> int:
-        return len(self.lanes[False]) + len(self.lanes[True])
-
     def oldest(self, lanes: Sequence[bool]) -> Ticket:
-        """Raises ValueError where nothing waits in `lanes`."""
-        return min((next(iter(self.lanes[lane])) for lane in lanes if self.lanes[lane]), key=lambda t: t.number)
+        """Of those waiting in `lanes`, of which there is at least one."""
+        firsts = [next(iter(self.lanes[lane])) for lane in lanes if self.lanes[lane]]
+        return min(firsts, key=_number)
 
 
+_number = attrgetter("number")
 _Entry = tuple[float, int, _Account]
 
 
@@ -129,6 +129,7 @@ class Tenants:
         ticket.place = account.joined
         lane = account.lanes[ticket.long]
         lane[ticket] = None
+        account.waiting += 1
         self.waiting += 1
         if len(lane) == 1:
             self._push(account, ticket.long)
@@ -163,11 +164,11 @@ class Tenants:
         """About how many of this class are granted before this waiting ticket, if requests go on as of late."""
         own = self._accounts[ticket.tenant]
         before = min(own.waiting - 1, ticket.place - own.oldest((False, True)).place)
-        counter = own.counter + before * self._tokens_mean / ticket.weight
+        tokens = self._tokens_mean
+        counter = own.counter + before * tokens / ticket.weight
         for account in self._accounts.values():
-            if account is not own and account.counter <= counter:
-                turns = 1 + int((counter - account.counter) * account.weight / self._tokens_mean)
-                before += min(account.waiting, turns)
+            if account.waiting and account.counter <= counter and account is not own:
+                before += min(account.waiting, 1 + int((counter - account.counter) * account.weight / tokens))
         return before
 
     def _account(self, ticket: Ticket) -> _Account:
@@ -182,6 +183,7 @@ class Tenants:
         lane = account.lanes[ticket.long]
         was_first = next(iter(lane)) is ticket
         del lane[ticket]
+        account.waiting -= 1
         self.waiting -= 1
         return was_first
 

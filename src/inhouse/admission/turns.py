@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from types import TracebackType
 
-from inhouse.admission.queue import SlotQueue, Ticket
+from inhouse.admission.fair import FairQueue, Priority, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Who wants a slot, and for how much: `prompt_tokens` is an estimate, `tokens_max` bounds prompt and answer."""
+
+    tenant: str = "default"
+    weight: float = 1.0
+    priority: Priority = "standard"
+    prompt_tokens: int = 0
+    tokens_max: int = 0
+    body_bytes: int = 0
+
+
+_NOTHING = Ask()
 
 
 class Turns:
     """The turns at one model's slots. The owner calls `expire` a few times a second."""
 
-    def __init__(self, queue: SlotQueue) -> None:
+    def __init__(self, queue: FairQueue) -> None:
         self.queue = queue
         self._loop = asyncio.get_running_loop()
 
-    def turn(self, wait_s: float) -> Turn:
+    def turn(self, wait_s: float, ask: Ask = _NOTHING) -> Turn:
         """A turn that waits at most `wait_s` for its slot. Entering raises QueueFull or WaitedTooLong."""
-        return Turn(self, wait_s)
+        return Turn(self, wait_s, ask)
 
     def resize(self, capacity: int) -> None:
         self.queue.resize(capacity, self._loop.time())
@@ -30,13 +46,18 @@ class Turns:
 
 
 class Turn:
-    """One use of a slot. A waiter that is cancelled gives its place, or the slot it was just granted, back."""
+    """One use of a slot. A waiter that is cancelled gives its place, or the slot it was just granted, back.
 
-    __slots__ = ("_ticket", "_turns", "_wait_s", "waited_s")
+    `tokens_used` is set by the holder before it leaves; None counts as `tokens_max`.
+    """
 
-    def __init__(self, turns: Turns, wait_s: float) -> None:
+    __slots__ = ("_ask", "_ticket", "_turns", "_wait_s", "tokens_used", "waited_s")
+
+    def __init__(self, turns: Turns, wait_s: float, ask: Ask) -> None:
         self._turns = turns
         self._wait_s = wait_s
+        self._ask = ask
+        self.tokens_used: int | None = None
         self._ticket: Ticket | None = None
         self.waited_s = 0.0
 
@@ -53,7 +74,18 @@ class Turn:
             else:
                 granted.set_exception(error)
 
-        ticket = self._ticket = Ticket(wake, now_s + self._wait_s, now_s)
+        ask = self._ask
+        ticket = self._ticket = Ticket(
+            wake,
+            now_s + self._wait_s,
+            now_s,
+            ask.tenant,
+            ask.weight,
+            ask.priority,
+            ask.prompt_tokens,
+            ask.tokens_max,
+            ask.body_bytes,
+        )
         if turns.queue.offer(ticket, now_s):
             return self
         granted = asyncio.get_running_loop().create_future()
@@ -69,4 +101,4 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._ticket is not None:
-            self._turns.queue.release(self._ticket, self._turns.now_s())
+            self._turns.queue.release(self._ticket, self._turns.now_s(), self.tokens_used)

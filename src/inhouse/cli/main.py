@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from inhouse import __version__
-from inhouse.cli import chat, config, keys, models, serve, version
+from inhouse.cli import chat, config, keys, models, serve, tenants, usage, version
 from inhouse.cli.options import examples
 from inhouse.errors import InhouseError
 
@@ -29,6 +29,8 @@ app = typer.Typer(
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=chat.EXAMPLES)(chat.chat)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.command(epilog=usage.EXAMPLES)(usage.usage)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.command(epilog=version.EXAMPLES)(version.version)

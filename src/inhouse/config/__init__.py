@@ -3,20 +3,27 @@
 Not here: what a setting does. Importing this brings in pydantic, so commands that need no stack do not import it.
 """
 
+from inhouse.config.issuers import IssuerSpec
 from inhouse.config.problems import Problem, StackProblems
 from inhouse.config.read import Reading, load, read
 from inhouse.config.schema import schema
 from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
+from inhouse.config.tenants import KeySpec, LimitsSpec, PriceSpec, TenantSpec
 
 __all__ = [
     "AuthSpec",
     "GatewaySpec",
+    "IssuerSpec",
+    "KeySpec",
+    "LimitsSpec",
     "LogSpec",
     "ModelSpec",
+    "PriceSpec",
     "Problem",
     "Reading",
     "Stack",
     "StackProblems",
+    "TenantSpec",
     "base_url",
     "is_loopback",
     "load",

@@ -17,13 +17,15 @@ from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from inhouse.config.stack import Quantity, Section, Stack
+from inhouse.config.fields import Quantity, Section
+from inhouse.config.money import render_money
+from inhouse.config.stack import Stack
 from inhouse.config.units import render_duration, render_size
 
-Kind = Literal["text", "number", "switch", "choice", "size", "duration", "path", "list"]
+Kind = Literal["text", "number", "switch", "choice", "size", "duration", "money", "path", "list"]
 
-ANY_MODEL = "*"
-"""Stands for a model's name in a setting's path."""
+ANY_NAME = "*"
+"""Stands for the name of a model, a tenant or a key in a setting's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,18 @@ class Setting:
 
     @property
     def dotted(self) -> str:
-        return ".".join("NAME" if part == ANY_MODEL else part for part in self.path)
+        return ".".join("NAME" if part == ANY_NAME else part for part in self.path)
 
     def render(self, value: Any) -> Any:
         """A value as one would write it in the file: `8 MiB` for bytes, text for paths."""
+        if value is None:
+            return None
         if self.kind == "size":
             return render_size(value)
         if self.kind == "duration":
             return render_duration(value)
+        if self.kind == "money":
+            return render_money(value)
         return str(value) if isinstance(value, Path) else value
 
     @property
@@ -64,6 +70,7 @@ class Setting:
             "choice": "one of " + ", ".join(self.choices) if len(self.choices) > 1 else "".join(self.choices),
             "size": "a size such as 8 MiB",
             "duration": "a duration such as 30 s, 500 ms or 2 min",
+            "money": "an amount such as 0.15",
             "path": "a path",
             "list": "a list such as [a, b]",
         }[self.kind]
@@ -77,7 +84,7 @@ class Setting:
         return words
 
     def _bound(self, bound: float) -> str:
-        return str(self.render(bound)) if self.kind in ("size", "duration") else f"{bound:d}"
+        return str(self.render(bound)) if self.kind in ("size", "duration", "money") else f"{bound:d}"
 
 
 @cache
@@ -89,28 +96,45 @@ def settings() -> tuple[Setting, ...]:
 @cache
 def sections() -> dict[tuple[str, ...], type[Section]]:
     """The sections by path, the top `()` and each model `("models", "*")` among them."""
-    found: dict[tuple[str, ...], type[Section]] = {(): Stack}
-    for name, info in Stack.model_fields.items():
-        inner = _section_of(info)
-        if inner is not None:
-            found[(name, ANY_MODEL) if name == "models" else (name,)] = inner
-    return found
+    return dict(_sections(Stack, ()))
+
+
+@cache
+def named() -> tuple[str, ...]:
+    """The keys at the top under which each entry has a name of its own."""
+    return tuple(path[0] for path in sections() if path[1:] == (ANY_NAME,))
+
+
+def generic(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The path with the name of a model, tenant or key left open."""
+    return tuple(ANY_NAME if i == 1 and path[0] in named() else str(part) for i, part in enumerate(path))
 
 
 def find(path: tuple[str | int, ...]) -> Setting | None:
     """The setting that holds `path`; None for a section or a key that does not exist."""
-    generic = tuple(ANY_MODEL if i == 1 and path[0] == "models" else str(part) for i, part in enumerate(path))
-    return next((setting for setting in settings() if generic[: len(setting.path)] == setting.path), None)
+    looked_for = generic(path)
+    return next((setting for setting in settings() if looked_for[: len(setting.path)] == setting.path), None)
+
+
+def _sections(section: type[Section], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+    yield path, section
+    for name, info in section.model_fields.items():
+        inner = _section_of(info)
+        if inner is not None:
+            yield from _sections(inner, _below(path, name, info))
 
 
 def _walk(section: type[Section], prefix: tuple[str, ...]) -> Iterator[Setting]:
     for name, info in section.model_fields.items():
-        path = (*prefix, name)
         inner = _section_of(info)
         if inner is not None:
-            yield from _walk(inner, (*path, ANY_MODEL) if name == "models" else path)
+            yield from _walk(inner, _below(prefix, name, info))
         else:
-            yield _setting(path, info)
+            yield _setting((*prefix, name), info)
+
+
+def _below(path: tuple[str, ...], name: str, info: FieldInfo) -> tuple[str, ...]:
+    return (*path, name, ANY_NAME) if get_origin(info.annotation) is dict else (*path, name)
 
 
 def _section_of(info: FieldInfo) -> type[Section] | None:

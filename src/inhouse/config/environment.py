@@ -1,7 +1,8 @@
 """`INHOUSE_*` variables as settings: `INHOUSE_GATEWAY__PORT=9000`, `INHOUSE_MODELS__CHAT__SLOTS=2`.
 
-An empty value counts as not set. A list is `[a, b]` or words with spaces between. A model is found by its name in
-capitals with `_` for everything that is no letter or digit; a name that no model has makes a new one, in small letters.
+An empty value counts as not set. A list is `[a, b]` or words with spaces between. A model, tenant or key is found by
+its name in capitals with `_` for everything that is no letter or digit; a name that none has makes a new one, in small
+letters.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from inhouse.config.catalog import ANY_MODEL, Setting, find, settings
+from inhouse.config.catalog import ANY_NAME, Setting, find, named, settings
 from inhouse.config.problems import Problem
 
 PREFIX = "INHOUSE_"
@@ -34,21 +35,24 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 def from_environment(
-    environ: Mapping[str, str], models: Iterable[str], problems: list[Problem]
+    environ: Mapping[str, str], names: Mapping[str, Iterable[str]], problems: list[Problem]
 ) -> Iterator[tuple[tuple[str, ...], Any, str]]:
-    """The path, value and name of each variable that sets something; mistakes go to `problems`."""
-    known_models = list(models)
+    """The path, value and name of each variable that sets something; mistakes go to `problems`.
+
+    `names`: the models, tenants and keys that the file has, by section.
+    """
+    known = {section: list(names.get(section, ())) for section in named()}
     for name in sorted(environ):
         value = environ[name]
         if not name.startswith(PREFIX) or not value or name in RESERVED or _is_service_link(name, value):
             continue
-        found = _setting_of(name, known_models)
+        found = _setting_of(name, known)
         if isinstance(found, Problem):
             problems.append(found)
             continue
         path, setting = found
-        if path[0] == "models" and path[1] not in known_models:
-            known_models.append(path[1])
+        if path[0] in known and path[1] not in known[path[0]]:
+            known[path[0]].append(path[1])
         try:
             yield path, _value(value, setting), name
         except ValueError as error:
@@ -66,20 +70,21 @@ def _is_service_link(name: str, value: str) -> bool:
     return _SERVICE_LINK.fullmatch(name) is not None
 
 
-def _setting_of(name: str, models: list[str]) -> tuple[tuple[str, ...], Setting] | Problem:
+def _setting_of(name: str, known: dict[str, list[str]]) -> tuple[tuple[str, ...], Setting] | Problem:
     parts = tuple(name.removeprefix(PREFIX).lower().split("__"))
-    if len(parts) == 3 and parts[0] == "models" and parts[1]:
-        same = [model for model in models if variable((model,)) == variable((parts[1],))]
+    if len(parts) >= 3 and parts[0] in known and parts[1]:
+        same = [one for one in known[parts[0]] if variable((one,)) == variable((parts[1],))]
         if len(same) > 1:
-            return Problem(f"could mean the models {' and '.join(same)}", name, "set this one in the file instead")
-        parts = ("models", same[0] if same else parts[1], parts[2])
+            message = f"could mean the {parts[0]} {' and '.join(same)}"
+            return Problem(message, name, "set this one in the file instead")
+        parts = (parts[0], same[0] if same else parts[1], *parts[2:])
     setting = find(parts)
     if setting is not None and len(parts) == len(setting.path):
         return parts, setting
-    candidates = [variable(path) for path in _paths(models)]
+    candidates = [variable(path) for path in _paths(known)]
     near = _nearest(name, [*candidates, *RESERVED])
     hint = f"did you mean `{near}`?" if near else "`inhouse config schema` lists every setting"
-    if parts[0] in {path[0] for path in _paths(models)} and len(parts) < 3:
+    if parts[0] in {path[0] for path in _paths(known)} and len(parts) < 3:
         inside = [candidate for candidate in candidates if candidate.startswith(f"{name}__")]
         if inside:
             return Problem(
@@ -98,11 +103,11 @@ def _nearest(name: str, known: list[str]) -> str | None:
     return PREFIX + near[0] if near else None
 
 
-def _paths(models: list[str]) -> Iterator[tuple[str, ...]]:
+def _paths(known: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
     for setting in settings():
-        if ANY_MODEL in setting.path:
-            for model in models or ["NAME"]:
-                yield tuple(model if part == ANY_MODEL else part for part in setting.path)
+        if ANY_NAME in setting.path:
+            for name in known[setting.path[0]] or ["NAME"]:
+                yield tuple(name if part == ANY_NAME else part for part in setting.path)
         else:
             yield setting.path
 

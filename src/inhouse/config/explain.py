@@ -7,9 +7,22 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from inhouse.config.catalog import ANY_MODEL, Setting, find, sections, settings
+from inhouse.config.catalog import Setting, find, generic, sections, settings
 
 Path = tuple[str | int, ...]
+
+_NAMES = {
+    "models": ("a model", "1 to 128 of letters, digits and . _ : / - and no / in front, such as gemma-3-1b"),
+    "tenants": ("a tenant", "1 to 64 of letters, digits and . _ - and a letter or digit in front, such as acme"),
+    "keys": ("a key", "the key's id, as `inhouse keys list` shows it, such as k4w7qd2mzp"),
+}
+
+
+_FORMS: dict[Path, str] = {
+    ("models",): "a name for each model, with its keys below: {chat: {source: demo}}",
+    ("tenants",): "a name for each tenant, with its keys below: {acme: {weight: 2}}",
+    ("keys",): "the id of each key, with its keys below: {k4w7qd2mzp: {limits: {requests_per_minute: 60}}}",
+}
 
 
 def path_of(error: ErrorDetails) -> Path:
@@ -28,10 +41,8 @@ def explain(error: ErrorDetails) -> tuple[str, str | None]:
     if error["type"] == "missing":
         return _missing(path)
     if error["loc"][-1:] == ("[key]",):
-        return (
-            f"{path[-1]!r} cannot name a model",
-            "expected form: 1 to 128 of letters, digits and . _ : / - and no / in front, such as gemma-3-1b",
-        )
+        what, form = _NAMES[str(path[0])]
+        return f"{path[-1]!r} cannot name {what}", f"expected form: {form}"
     setting = find(path)
     if setting is None:
         return f"`{dotted(path)}` is not a mapping", f"expected form: {_section_form(path)}"
@@ -58,7 +69,7 @@ def shown(value: Any) -> str:
 
 def _unknown(path: Path) -> tuple[str, str]:
     key, section = str(path[-1]), path[:-1]
-    known = list(sections()[_generic(section)].model_fields)
+    known = list(sections()[generic(section)].model_fields)
     place = f" in `{dotted(section)}`" if section else ""
     message = f"unknown key `{key}`{place}"
     near = get_close_matches(key.lower().replace("-", "_"), known, n=1, cutoff=0.6)
@@ -103,12 +114,8 @@ def _expected(setting: Setting) -> str:
 
 
 def _section_form(path: Path) -> str:
-    if path == ("models",):
-        return "a name for each model, with its keys below: {chat: {source: demo}}"
-    section = sections().get(_generic(path))
+    if path in _FORMS:
+        return _FORMS[path]
+    section = sections().get(generic(path))
     keys = list(section.model_fields) if section else []
     return f"keys and values, such as {{{keys[0]}: …}}; known keys: {', '.join(keys)}" if keys else "keys and values"
-
-
-def _generic(path: Path) -> tuple[str, ...]:
-    return tuple(ANY_MODEL if i == 1 and path[0] == "models" else str(part) for i, part in enumerate(path))

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from inhouse.config.catalog import ANY_MODEL, settings
+from inhouse.config.catalog import ANY_NAME, named, sections, settings
 from inhouse.config.document import Document, Place, read_document
 from inhouse.config.environment import from_environment
 from inhouse.config.explain import dotted, explain, path_of
@@ -63,9 +63,7 @@ def read(path: Path | None, *, environ: Mapping[str, str], flags: Mapping[str, o
     file, named_by = _choose_file(path, environ)
     document = read_document(file, named_by=named_by) if file else Document(FILE)
     layers = _Layers(document, file.parent if file else Path())
-    models = document.data.get("models")
-    names = list(models) if isinstance(models, dict) else []
-    for place, value, name in from_environment(environ, names or ["demo"], layers.problems):
+    for place, value, name in from_environment(environ, layers.names(), layers.problems):
         layers.put(place, value, name, base=Path())
     layers.default_model()
     for place, value, name in _from_flags(flags):
@@ -111,10 +109,15 @@ class _Layers:
         self.lines = document.lines
         self.problems = list(document.problems)
         self.origins: dict[Place, str] = {place: f"{document.label}:{line}" for place, line in document.lines.items()}
-        for section in ("models", "gateway", "auth", "log"):
+        for section in (path[0] for path in sections() if path):
             if section in self.tree and self.tree[section] is None:  # a heading with nothing below
                 del self.tree[section]
         self._anchor_file(base)
+
+    def names(self) -> dict[str, list[str]]:
+        """The models, tenants and keys that the file has."""
+        found = {section: list(part) for section in named() if isinstance(part := self.tree.get(section), dict)}
+        return found | {"models": found.get("models") or ["demo"]}
 
     def put(self, place: tuple[str, ...], value: object, name: str, *, base: Path) -> None:
         """Sets one value; paths are relative to `base`. The text `name` is told when it is wrong."""
@@ -134,7 +137,7 @@ class _Layers:
     def put_everywhere(self, place: tuple[str, ...], value: object, name: str) -> None:
         """As `put`, for every model where the path has a `*`; `models` alone replaces them all."""
         models = self.tree.get("models")
-        if place[:2] == ("models", ANY_MODEL):
+        if place[:2] == ("models", ANY_NAME):
             for model in models if isinstance(models, dict) else ():
                 self.put(("models", model, *place[2:]), value, name, base=Path())
             return
@@ -188,7 +191,7 @@ class _Layers:
                 inner
                 for node in found
                 if isinstance(node, dict)
-                for inner in (node.values() if part == ANY_MODEL else [node.get(part)])
+                for inner in (node.values() if part == ANY_NAME else [node.get(part)])
             ]
         return [node for node in found if isinstance(node, dict)]
 
@@ -204,7 +207,7 @@ def _anchored(place: tuple[str, ...], value: object, base: Path) -> object:
         return _absolute(text, base) if is_path else text
     if key == "engine_binary":
         return _absolute(text, base) if "/" in text else text  # a bare name is looked up on PATH
-    if key in ("tls_cert", "tls_key", "state_dir"):
+    if key in ("tls_cert", "tls_key", "state_dir", "ca_file"):
         return _absolute(text, base)
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from inhouse.config.catalog import ANY_MODEL, Setting, sections, settings
+from inhouse.config.catalog import ANY_NAME, Setting, sections, settings
 from inhouse.config.environment import RESERVED
 
 HEAD = """\
@@ -31,6 +31,7 @@ gateway: {port: 9000, request_bytes_max: 16 MiB}
 
 - Sizes: a number of bytes, or a number with B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of 1000).
 - Durations: a number of seconds, or numbers with ms, s, min, h, d, as in `1 h 30 min`.
+- Amounts of money: a number with at most six decimals, in the stack's `currency`.
 - A relative path in a file starts at the file's folder, anywhere else at the current one.
 - Unknown and repeated keys are refused.
 """
@@ -39,9 +40,9 @@ ENVIRONMENT = """\
 ## Environment
 
 Each key has a variable: `INHOUSE_`, then the keys in capitals with two underscores between, as in
-`INHOUSE_GATEWAY__PORT=9000`. For a model, its name in capitals with `_` for whatever is no letter or digit:
-`INHOUSE_MODELS__GEMMA_3_1B__SLOTS=2`. A list is `[a, b]` or words with spaces between. An empty variable counts as not
-set; an unknown one is refused (those that Kubernetes adds for a Service called `inhouse` are passed over).
+`INHOUSE_GATEWAY__PORT=9000`. For a model, tenant or key, its name in capitals with `_` for whatever is no letter or
+digit: `INHOUSE_MODELS__GEMMA_3_1B__SLOTS=2`. A list is `[a, b]` or words with spaces between. An empty variable counts
+as not set; an unknown one is refused (those that Kubernetes adds for a Service called `inhouse` are passed over).
 
 These are no keys of the stack:
 
@@ -56,7 +57,7 @@ def page() -> str:
     for path, section in sections().items():
         if not path:
             continue
-        title = ".".join("NAME" if part == ANY_MODEL else part for part in path)
+        title = ".".join("NAME" if part == ANY_NAME else part for part in path)
         rows = [setting for setting in settings() if setting.path[:-1] == path]
         parts.append(f"## `{title}`\n\n{(section.__doc__ or '').strip()}\n\n{_table(rows)}")
     parts.append("## At the top\n\n" + _table([setting for setting in settings() if len(setting.path) == 1]))
@@ -70,7 +71,9 @@ def _table(rows: list[Setting]) -> str:
 
 
 def _type(row: Setting) -> str:
-    words = re.sub(r" such as \[a, b\]| such as 8 MiB| such as 30 s, 500 ms or 2 min|^a ", "", row.form)
+    words = re.sub(
+        r" such as \[a, b\]| such as 8 MiB| such as 30 s, 500 ms or 2 min|^an? | such as 0\.15", "", row.form
+    )
     return f"{words} ({row.unit})" if row.unit and row.kind == "number" else words
 
 

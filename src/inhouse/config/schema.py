@@ -7,7 +7,9 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from inhouse.config.catalog import sections, settings
-from inhouse.config.stack import MODEL_NAME_PATTERN, Stack
+from inhouse.config.fields import MODEL_NAME_PATTERN
+from inhouse.config.stack import Stack
+from inhouse.config.tenants import KEY_ID_PATTERN, TENANT_NAME_PATTERN
 
 EXAMPLES = {"size": ["8 MiB", "512 KiB", "1 GB"], "duration": ["30 s", "500 ms", "2 min", "1 h"]}
 
@@ -32,4 +34,6 @@ def schema() -> dict[str, Any]:
         "properties": {"demo": spec},  # a model called demo needs no source
         "additionalProperties": {"allOf": [spec, required]},
     }
+    tree["properties"]["tenants"] |= {"propertyNames": {"pattern": TENANT_NAME_PATTERN}}
+    tree["properties"]["keys"] |= {"propertyNames": {"pattern": KEY_ID_PATTERN}}
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": "inhouse.yaml", **tree}

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from inhouse.config.catalog import ANY_MODEL, Setting, settings
+from inhouse.config.catalog import ANY_NAME, Setting, named, settings
 from inhouse.config.document import Place
+from inhouse.config.fields import Section
 from inhouse.config.read import Reading
-from inhouse.config.stack import Section
 
 
 def render(reading: Reading) -> str:
@@ -28,13 +28,18 @@ def render(reading: Reading) -> str:
 
 
 def _leaves(reading: Reading) -> list[tuple[tuple[str, ...], Setting]]:
-    per_model = [setting for setting in settings() if ANY_MODEL in setting.path]
-    leaves = [
-        (tuple(model if part == ANY_MODEL else part for part in setting.path), setting)
-        for model in reading.stack.models
-        for setting in per_model
+    """Limits and prices that are not set are left out: there are many of them."""
+    leaves = []
+    for section in named():
+        inside = [setting for setting in settings() if setting.path[:2] == (section, ANY_NAME)]
+        for name in getattr(reading.stack, section):
+            leaves += [((section, name, *setting.path[2:]), setting) for setting in inside]
+    leaves += [(setting.path, setting) for setting in settings() if ANY_NAME not in setting.path]
+    return [
+        (path, setting)
+        for path, setting in leaves
+        if path[-2:-1] not in (("limits",), ("price",)) or _value(reading.stack, path) is not None
     ]
-    return leaves + [(setting.path, setting) for setting in settings() if ANY_MODEL not in setting.path]
 
 
 def _value(section: Section, path: tuple[str, ...]) -> Any:

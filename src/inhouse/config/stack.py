@@ -8,37 +8,28 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.config.units import DURATION_PATTERN, KIB, MIB, SIZE_PATTERN, parse_duration, parse_size
+from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, setting
+from inhouse.config.issuers import IssuerSpec
+from inhouse.config.tenants import (
+    Currency,
+    KeyId,
+    KeySpec,
+    LimitsSpec,
+    PriceSpec,
+    TenantDefaults,
+    TenantName,
+    TenantSpec,
+)
+from inhouse.config.units import KIB, MIB
 
-MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:-][A-Za-z0-9._:/-]{0,127}$"
 HF_PATTERN = r"^hf://[^/\s]+/[^/\s]+/[^\s@]+\.gguf(@[^\s@]+)?$"
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """Marks a field that people write with a unit."""
-
-    kind: Literal["size", "duration"]
-
-
-def _whole(value: object) -> object:
-    # pydantic would take true for 1 and 4.0 for 4
-    if isinstance(value, bool | float):
-        raise ValueError("not a whole number")
-    return value
-
-
-def _model_name(name: str) -> str:
-    if not re.fullmatch(MODEL_NAME_PATTERN, name):
-        raise ValueError("not a model name")
-    return name
 
 
 def _source(source: str) -> str:
@@ -48,34 +39,7 @@ def _source(source: str) -> str:
     return source
 
 
-Count = Annotated[int, BeforeValidator(_whole)]
-MaybeCount = Annotated[int | None, BeforeValidator(_whole)]
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    Quantity("size"),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}]}),
-]
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Quantity("duration"),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}]}),
-]
-ModelName = Annotated[str, AfterValidator(_model_name)]
 Source = Annotated[str, AfterValidator(_source)]
-
-
-def setting(default: Any, sentence: str, *, unit: str = "", example: object = None, **limits: Any) -> Any:
-    """A field: default (`...` when it must be given), sentence, unit, an example where the default shows no form."""
-    extra: dict[str, Any] = {"x-unit": unit} if unit else {}
-    if example is not None:
-        extra["examples"] = [example]
-    return Field(default, description=sentence, json_schema_extra=extra or None, **limits)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSpec(Section):
@@ -98,6 +62,16 @@ class ModelSpec(Section):
     queue_requests_max: Count = setting(
         256, "Requests that may wait for a slot; one more is told 429.", unit="requests", ge=0, le=1_000_000
     )
+    queue_tokens_max: Count = setting(
+        1_000_000, "Tokens, prompts and longest answers, that may wait; beyond it 429.", unit="tokens", ge=1
+    )
+    queue_bytes_max: Size = setting(64 * MIB, "Bytes of bodies that may wait; beyond it 429.", unit="bytes", ge=KIB)
+    prefill_long: Count = setting(
+        2048, "A prompt above this is long, and long ones share a part of the slots.", unit="tokens", ge=1
+    )
+    prefill_long_percent: Count = setting(
+        50, "Part of the slots that long prompts may hold, at least one slot.", unit="percent", ge=1, le=100
+    )
     queue_wait_max: Duration = setting(
         60.0, "How long a request may wait for a slot before it is told 504.", unit="seconds", gt=0
     )
@@ -115,6 +89,8 @@ class ModelSpec(Section):
     engine_args: list[str] = setting(
         [], "More flags for llama-server, handed on as they are.", example=["--flash-attn", "on"]
     )
+    price: PriceSpec = Field(default_factory=PriceSpec, description="What its tokens cost.")
+    limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much all tenants may use of it together.")
 
 
 class GatewaySpec(Section):
@@ -197,6 +173,17 @@ class Stack(Section):
         "Folder for keys and history; without it, `$XDG_STATE_HOME/inhouse` or `~/.local/state/inhouse`.",
         example="/var/lib/inhouse",
     )
+    tenants: dict[TenantName, TenantSpec] = Field(
+        default_factory=dict, description="Tenants by name: their shares, models and limits."
+    )
+    tenant_defaults: TenantDefaults = Field(
+        default_factory=TenantDefaults, description="What holds for a tenant that is not named."
+    )
+    keys: dict[KeyId, KeySpec] = Field(default_factory=dict, description="Limits of single keys, by the key's id.")
+    issuers: dict[str, IssuerSpec] = Field(
+        default_factory=dict, description="Issuers of tokens (OIDC) that are accepted beside keys, by any name."
+    )
+    currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")
     def _open_only_at_home(self) -> Self:
@@ -208,8 +195,25 @@ class Stack(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _allowed_models_exist(self) -> Self:
+        named: list[tuple[tuple[str, ...], list[str]]]
+        named = [(("tenants", name, "models"), spec.models) for name, spec in self.tenants.items()]
+        named += [(("keys", name, "models"), spec.models) for name, spec in self.keys.items()]
+        named.append((("tenant_defaults", "models"), self.tenant_defaults.models))
+        for place, models in named:
+            for index, model in enumerate(models):
+                if model not in self.models:
+                    near = get_close_matches(model, self.models, n=1)
+                    raise contradiction(
+                        (*place, index),
+                        f"`{'.'.join(place)}` names {model!r}, which is no model of this stack",
+                        f"did you mean `{near[0]}`?" if near else f"its models: {', '.join(self.models)}",
+                    )
+        return self
 
-def contradiction(at: tuple[str, ...], message: str, hint: str) -> PydanticCustomError:
+
+def contradiction(at: tuple[str | int, ...], message: str, hint: str) -> PydanticCustomError:
     """Two values that are fine alone and not together; `at` is the key to point at, from this section down."""
     return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from inhouse.config.fields import MaybeCount, ModelName, Quantity, Section, setting
+from inhouse.config.fields import Count, MaybeCount, ModelName, Quantity, Section, setting
 from inhouse.config.money import MONEY_PATTERN, parse_money_or_none
 
-TENANT_NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+TENANT_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 KEY_ID_PATTERN = r"^[A-Za-z0-9._:@-]{1,128}$"
 CURRENCY_PATTERN = r"^[A-Z]{3}$"
 COUNT_MAX = 10**15
@@ -89,7 +89,7 @@ class PriceSpec(Section):
 class TenantSpec(Section):
     """One tenant: its share, what it may use and how much of it."""
 
-    weight: Annotated[int, *MaybeCount.__metadata__] = setting(
+    weight: Count = setting(
         1, "Its share when tenants wait: twice the weight, twice the tokens.", unit="shares", ge=1, le=1000
     )
     priority: Literal["interactive", "standard", "batch"] = setting(

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from inhouse.dispatch.lane import Lane
+from inhouse.dispatch.lane import Lane, Share
 from inhouse.engines.http import Reply
 from inhouse.errors import (
     ApiError,
@@ -50,22 +50,23 @@ class Client(Protocol):
     def detach(self, reply: Reply) -> None: ...
 
 
-async def answer(call: Call, lane: Lane, client: Client, entry: Entry) -> bytes:
+async def answer(call: Call, lane: Lane, share: Share, client: Client, entry: Entry) -> bytes:
     """Runs the jobs of a call; returns the closing bytes of its answer. Raises ApiError."""
     jobs = call.jobs
     if len(jobs) == 1:
-        await _run(0, jobs[0], call.view, lane, client, entry)
+        await _run(0, jobs[0], call.view, lane, share, client, entry)
+        lane.learn(len(jobs[0].body), call.view.usage.prompt_tokens)
     else:
-        await _run_all(call, lane, client, entry)
+        await _run_all(call, lane, share, client, entry)
     return call.view.end()
 
 
-async def _run_all(call: Call, lane: Lane, client: Client, entry: Entry) -> None:
+async def _run_all(call: Call, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
     pending = iter(enumerate(call.jobs))
 
     async def work() -> None:
         for index, job in pending:
-            await _run(index, job, call.view, lane, client, entry)
+            await _run(index, job, call.view, lane, share, client, entry)
 
     alone = not call.jobs[0].streams
     workers = 1 if alone else min(len(call.jobs), max(1, lane.turns.queue.capacity))
@@ -87,28 +88,35 @@ def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
     return error
 
 
-async def _run(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
+async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
     try:
         if job.streams:
-            await _in_turn(index, job, view, lane, client, entry)
+            await _in_turn(index, job, view, lane, share, client, entry)
         else:
-            async with lane.turn_alone(client.prefer_wait_s):
-                await _in_turn(index, job, view, lane, client, entry)
+            async with lane.turn_alone(client.prefer_wait_s, lane.ask(job, share)):
+                await _in_turn(index, job, view, lane, share, client, entry)
     except WaitedTooLong as error:
         raise lane.late(error) from None
 
 
-async def _in_turn(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
-    async with lane.turn(client.prefer_wait_s) as turn:
+async def _in_turn(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
+    async with lane.turn(client.prefer_wait_s, lane.ask(job, share)) as turn:
         entry.waited_s = max(entry.waited_s, turn.waited_s)
-        reply = await lane.pool().request(b"POST", job.path, job.body)
-        if reply.status != 200:
-            raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
-        if job.streams:
-            await _stream(index, view, reply, client, entry)
-        else:
-            view.events(index, await reply.read())
-        view.finished(index)
+        try:
+            await _ask_engine(index, job, view, lane, client, entry)
+        finally:
+            turn.tokens_used = view.tokens_of(index)
+
+
+async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
+    reply = await lane.pool().request(b"POST", job.path, job.body)
+    if reply.status != 200:
+        raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
+    if job.streams:
+        await _stream(index, view, reply, client, entry)
+    else:
+        view.events(index, await reply.read())
+    view.finished(index)
 
 
 async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry) -> None:

@@ -6,12 +6,25 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inhouse.admission.turns import Turn, Turns
+from inhouse.admission.fair import Priority
+from inhouse.admission.turns import Ask, Turn, Turns
 from inhouse.engines.http import Pool
 from inhouse.engines.replica import Replica
 from inhouse.errors import EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
+from inhouse.wire.call import Job
 
 _LOADING_RETRY_S = 2.0
+_TELLING_BYTES = 1024
+_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a tenant gets of the slots when several wait."""
+
+    tenant: str
+    weight: float = 1.0
+    priority: Priority = "standard"
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +41,7 @@ class Lane:
     queue_wait_s: float
     replica: Replica | None = None
     failure: str = ""
+    _token_bytes: float = 4.0
 
     @property
     def ready(self) -> bool:
@@ -49,21 +63,40 @@ class Lane:
         self.turns.expire()
         self.alone.expire()
 
-    def turn_alone(self, prefer_wait_s: float) -> Turn:
+    def turn_alone(self, prefer_wait_s: float, ask: Ask) -> Turn:
         """A turn at the one place that is taken before a slot. Raises as `turn` does."""
-        return self._turn(self.alone, prefer_wait_s)
+        return self._turn(self.alone, prefer_wait_s, ask)
 
-    def turn(self, prefer_wait_s: float) -> Turn:
+    def turn(self, prefer_wait_s: float, ask: Ask) -> Turn:
         """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for."""
-        return self._turn(self.turns, prefer_wait_s)
+        return self._turn(self.turns, prefer_wait_s, ask)
 
-    def _turn(self, turns: Turns, prefer_wait_s: float) -> Turn:
+    def ask(self, job: Job, share: Share) -> Ask:
+        """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
+        context = self.replica.context_tokens if self.replica is not None else 1 << 30
+        prompt_tokens = min(context, int(len(job.body) / self._token_bytes) + 1)
+        answer_tokens = context if job.answer_tokens_max is None else job.answer_tokens_max
+        return Ask(
+            tenant=share.tenant,
+            weight=share.weight,
+            priority=share.priority,
+            prompt_tokens=prompt_tokens,
+            tokens_max=min(context, prompt_tokens + answer_tokens),
+            body_bytes=len(job.body),
+        )
+
+    def learn(self, body_bytes: int, prompt_tokens: int) -> None:
+        """What a prompt really took. Short bodies are mostly JSON around the prompt and say little."""
+        if body_bytes >= _TELLING_BYTES and prompt_tokens > 0:
+            self._token_bytes += _SMOOTHING * (body_bytes / prompt_tokens - self._token_bytes)
+
+    def _turn(self, turns: Turns, prefer_wait_s: float, ask: Ask) -> Turn:
         if self.ready:
-            return turns.turn(self.queue_wait_s)
+            return turns.turn(self.queue_wait_s, ask)
         wait_s = max(self.load_wait_s, prefer_wait_s)
         if wait_s <= 0 or self.state == "failed":
             raise self.unready()
-        return turns.turn(wait_s)
+        return turns.turn(wait_s, ask)
 
     def late(self, error: WaitedTooLong) -> Exception:
         """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""

@@ -38,6 +38,7 @@ from inhouse.errors import (
 from inhouse.gateway.apis import APIS
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
+from inhouse.tenancy.roles import Permission, require
 from inhouse.wire import errors, messages, openapi
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.openai_chat import jobs
@@ -77,12 +78,12 @@ def build(parts: Parts) -> ASGIApp:
         Route("/openapi.json", doors.openapi, methods=get),
         Route("/docs", _page("docs.html", "text/html; charset=utf-8"), methods=get),
         Route("/docs.js", _page("docs.js", "text/javascript; charset=utf-8"), methods=get),
-        Route("/v1/models", doors.guarded(doors.models), methods=get),
-        Route("/v1/models/{model:path}", doors.guarded(doors.model), methods=get),
-        Route("/slots", doors.guarded(doors.slots), methods=get),
-        Route("/tokenize", doors.guarded(doors.tokenize), methods=post),
-        Route("/detokenize", doors.guarded(doors.detokenize), methods=post),
-        Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens), methods=post),
+        Route("/v1/models", doors.guarded(doors.models, "models.read"), methods=get),
+        Route("/v1/models/{model:path}", doors.guarded(doors.model, "models.read"), methods=get),
+        Route("/slots", doors.guarded(doors.slots, "slots.read"), methods=get),
+        Route("/tokenize", doors.guarded(doors.tokenize, "tokens.count"), methods=post),
+        Route("/detokenize", doors.guarded(doors.detokenize, "tokens.count"), methods=post),
+        Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens, "tokens.count"), methods=post),
         # the protocol takes these before they come here; the routes are for what it leaves: other methods
         *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
     ]
@@ -121,13 +122,14 @@ class _Doors:
         self._parts = parts
         self._openapi = b""
 
-    def guarded(self, handler: Handler) -> Handler:
-        """`handler` for callers that prove who they are."""
+    def guarded(self, handler: Handler, permission: Permission) -> Handler:
+        """`handler` for callers that prove who they are and may do this."""
 
         async def guard(request: Request) -> Response:
             headers = request.headers
             raw = [headers.get(name) for name in ("authorization", "x-api-key")]
-            self._parts.identify(*(None if value is None else value.encode("latin-1") for value in raw))
+            identity = self._parts.identify(*(None if value is None else value.encode("latin-1") for value in raw))
+            require(identity, permission)
             return await handler(request)
 
         return guard

@@ -294,12 +294,11 @@ class GatewayProtocol(HttpToolsProtocol):
     def _give_body_up(self) -> None:
         """The body of a request to the ASGI app does not come to its end."""
         cycle = cast(Any, self.cycle)
-        if not self._idle():
-            if cycle.response_started:
-                self.transport.close()
-                return
-            cycle.disconnected = cycle.response_complete = True  # what the app still says is not sent
-            cycle.message_event.set()
+        if self._idle() or cycle.response_started:  # it has, or will have, its answer
+            self.transport.close()
+            return
+        cycle.disconnected = cycle.response_complete = True  # what the app still says is not sent
+        cycle.message_event.set()
         limit_s = self._limits.body_timeout
         self._refuse(RequestTimeout(f"the body did not arrive within {limit_s:g} s; send it faster"))
 

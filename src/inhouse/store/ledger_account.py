@@ -58,10 +58,10 @@ class Account(msgspec.Struct, array_like=True):
     def advance(self, steady_us: int) -> bool:
         """Lets old entries go. True where entries from a clock that has started again were moved to now."""
         mended = False
-        if self.requests:
+        if _is_outdated(self.requests, steady_us):
             mended = _mend(self.requests, steady_us)
             self.requests_used -= _expire(self.requests, steady_us)
-        if self.tokens:
+        if _is_outdated(self.tokens, steady_us):
             mended |= _mend(self.tokens, steady_us)
             self.tokens_used -= _expire(self.tokens, steady_us)
         return mended
@@ -102,7 +102,7 @@ class Account(msgspec.Struct, array_like=True):
             wait_us = _wait_us(self.requests, self.requests_used + 1 - limit, now.steady_us)
             short("requests_per_minute", limit, Use(self.requests_used, 0), 1, wait_us)
         limit = limits.tokens_per_minute
-        if limit is not None and self.tokens_used + self.open_tokens + tokens > limit:
+        if limit is not None and self.tokens_used + tokens > limit:
             wait_us = _wait_us(self.tokens, self.tokens_used + tokens - limit, now.steady_us)
             short("tokens_per_minute", limit, Use(self.tokens_used, self.open_tokens), tokens, wait_us)
         limit = limits.concurrent_requests
@@ -172,6 +172,10 @@ def _append(window: list[int], at_us: int, amount: int) -> None:
         window[-1] += amount
     else:
         window += (at_us, amount)
+
+
+def _is_outdated(window: list[int], at_us: int) -> bool:
+    return bool(window) and (window[0] + MINUTE_US <= at_us or window[-2] > at_us + MINUTE_US)
 
 
 def _expire(window: list[int], at_us: int) -> int:

@@ -54,7 +54,6 @@ def give_back(accounts: Iterable[Account], reservation: Reservation, tokens: int
     held = (reservation.tokens, reservation.money)
     used = (max(0, min(tokens, held[0])), max(0, min(money, held[1])))
     for account in accounts:
-        account.advance(now.steady_us)
         account.settle(held, used, reservation.day, now.steady_us)
 
 

@@ -24,8 +24,10 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -37,9 +39,12 @@ from inhouse.store.ledger_booking import advance, give_back, refuse, take
 from inhouse.store.ledger_owner import Estate, Owner, claim
 from inhouse.store.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
 
+_T = TypeVar("_T")
+
 _WAL_PAGES_MAX = 8192
 _ACCOUNTS_REMEMBERED_MAX = 10_000
 _OWN = 1 << 32
+_PAUSE_S, _PAUSE_S_MAX = 20e-6, 1e-3
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Account).decode
 _decode_scopes = msgspec.msgpack.Decoder(tuple[str, ...]).decode
@@ -116,14 +121,12 @@ class SqliteLedger:
                     self._reopen()
                 if self._owner is None:
                     self._register()
-                others = self._connection.execute(
-                    "SELECT id, name FROM ledger_owners WHERE id <> ?", (self._owner_id,)
-                ).fetchall()
+                others = self._rows("SELECT id, name FROM ledger_owners WHERE id <> ?", (self._owner_id,))
             return sum(self._settle_estate(owner_id, name, now) for owner_id, name in others)
 
     def live(self, scope: str, now: Now) -> dict[LimitName, Use]:
         with self._lock, folder.telling_sqlite_errors(self._path):
-            account = self._accounts([scope])[scope]
+            account = self._patiently(lambda: self._accounts([scope])[scope])
         account.advance(now.steady_us)
         return account.live(now)
 
@@ -150,10 +153,10 @@ class SqliteLedger:
         given = {test: value for test, value in tests.items() if value is not None}
         where = " AND ".join(given) or "TRUE"
         with self._lock, folder.telling_sqlite_errors(self._path):
-            rows = self._connection.execute(
+            rows = self._rows(
                 f"SELECT * FROM usage WHERE {where} ORDER BY day, tenant, key_id, model",  # noqa: S608
                 tuple(given.values()),
-            ).fetchall()
+            )
         return tuple(UsageRow(*row) for row in rows)
 
     def checkpoint(self) -> None:
@@ -167,12 +170,14 @@ class SqliteLedger:
     def close(self) -> None:
         with self._lock:
             if self._owner is not None:
-                with contextlib.suppress(sqlite3.Error):  # a row that stays is taken away by the next sweep
+                # a row that stays is taken away by the next sweep
+                with contextlib.suppress(sqlite3.Error), _Transaction(self) as transaction:
                     self._connection.execute(
                         "DELETE FROM ledger_owners WHERE id = ?1 AND NOT EXISTS "
                         "(SELECT 1 FROM ledger_reservations WHERE id BETWEEN ?1 * ?2 AND (?1 + 1) * ?2 - 1)",
                         (self._owner_id, _OWN),
                     )
+                    transaction.commit()
                 self._owner.close()
                 self._owner = None
             self._connection.close()
@@ -222,10 +227,28 @@ class SqliteLedger:
             transaction.commit()
             return len(rows)
 
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
+        return self._patiently(lambda: self._connection.execute(query, values).fetchall())
+
+    def _patiently(self, work: Callable[[], _T]) -> _T:
+        """Until no other process is in the way. SQLite itself waits for milliseconds where others need microseconds."""
+        pause_s, waited_s = _PAUSE_S, 0.0
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited_s >= self._busy_s:
+                    raise
+            time.sleep(pause_s)
+            waited_s += pause_s
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+
     def _register(self) -> None:
         owner = Owner(self._state_dir)
         try:
-            cursor = self._connection.execute("INSERT INTO ledger_owners (name) VALUES (?)", (owner.name,))
+            with _Transaction(self) as transaction:
+                cursor = self._connection.execute("INSERT INTO ledger_owners (name) VALUES (?)", (owner.name,))
+                transaction.commit()
         except BaseException:
             owner.close()
             raise
@@ -246,6 +269,7 @@ class SqliteLedger:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES_MAX}")
                 connection.execute(f"PRAGMA max_page_count = {self._pages_max}")
+                connection.execute("PRAGMA busy_timeout = 0")
             except BaseException:
                 connection.close()
                 raise
@@ -276,8 +300,11 @@ class _Transaction:
         self._ledger = ledger
 
     def __enter__(self) -> _Transaction:
-        self._ledger._connection.execute("BEGIN IMMEDIATE")
+        self._ledger._patiently(self._begin)
         return self
+
+    def _begin(self) -> None:
+        self._ledger._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         self._ledger._connection.execute("COMMIT")

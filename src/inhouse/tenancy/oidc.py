@@ -41,7 +41,7 @@ State = Literal["pending", "ready", "stale", "lost"]
 
 LEEWAY_S_MAX = 300.0
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_WHERE = "auth.oidc"
+_WHERE = "issuers"
 
 
 @dataclass(frozen=True, slots=True)

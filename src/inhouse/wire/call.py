@@ -19,6 +19,8 @@ class Job:
     """False: the engine answers with one JSON document (embeddings)."""
     prompt_param: str = "messages"
     """What the client's API calls the prompt, for errors that speak of it."""
+    answer_tokens_max: int | None = None
+    """Longest answer that the client wants; None: as long as the context."""
 
 
 class View(Protocol):
@@ -38,6 +40,9 @@ class View(Protocol):
     @property
     def events_seen(self) -> int:
         """Events with output so far, about one per token: what a hang-up is charged by."""
+
+    def tokens_of(self, job: int) -> int:
+        """Tokens, prompt and answer, that one job has taken so far."""
 
     def events(self, job: int, data: bytes) -> bytes:
         """The client's bytes for whole events (or, where the job does not stream, for the body) of one job.

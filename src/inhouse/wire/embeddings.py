@@ -71,7 +71,7 @@ def parse(body: bytes | bytearray) -> Call:
         raise BadRequest("`dimensions` is not supported: the vectors come as the model makes them", param="dimensions")
     inputs = _inputs(request.input)
     jobs = tuple(
-        Job(PATH, _encode(_EngineEmbedding(request.model, text, request.encoding_format)), False, "input")
+        Job(PATH, _encode(_EngineEmbedding(request.model, text, request.encoding_format)), False, "input", 0)
         for text in inputs
     )
     return Call(request.model, jobs, EmbeddingView(request.model, len(jobs)))
@@ -115,6 +115,9 @@ class EmbeddingView:
             self.usage += answer.usage.noun()
         self.events_seen += 1
         return b""
+
+    def tokens_of(self, job: int) -> int:
+        return self.usage.prompt_tokens // max(1, self.events_seen)
 
     def finished(self, job: int) -> None:
         if self._found[job] is None:

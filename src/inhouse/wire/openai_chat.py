@@ -127,12 +127,12 @@ def jobs(request: ChatRequest, prompt_param: str = "messages") -> tuple[Job, ...
 
 def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:
     """`count` jobs of one engine request, each with a seed of its own where one was given."""
-    if count == 1:
-        return (Job(path, _encode(engine), prompt_param=prompt_param),)
     found = []
     for index in range(count):
-        seed = engine.seed if engine.seed is None else engine.seed + index
-        found.append(Job(path, _encode(msgspec.structs.replace(engine, seed=seed)), prompt_param=prompt_param))
+        one = engine
+        if index and engine.seed is not None:
+            one = msgspec.structs.replace(engine, seed=engine.seed + index)
+        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens))
     return tuple(found)
 
 

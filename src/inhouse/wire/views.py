@@ -48,6 +48,10 @@ class Tracking:
             total += usage if job % self._per_prompt == 0 else Usage(completion_tokens=usage.completion_tokens)
         return total
 
+    def tokens_of(self, job: int) -> int:
+        usage = self._job_usage.get(job)
+        return self.events_seen if usage is None else usage.total_tokens
+
     def finished(self, job: int) -> None:
         if job not in self._ended:
             raise EngineError("the engine broke off in the middle of its answer; the request can be sent again")

@@ -1,0 +1,62 @@
+"""What every section of the stack is made of: kinds of values, and the field with its sentence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from inhouse.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:-][A-Za-z0-9._:/-]{0,127}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a field that people write with a unit."""
+
+    kind: Literal["size", "duration", "money"]
+
+
+def _whole(value: object) -> object:
+    # pydantic would take true for 1 and 4.0 for 4
+    if isinstance(value, bool | float):
+        raise ValueError("not a whole number")
+    return value
+
+
+def _model_name(name: str) -> str:
+    if not re.fullmatch(MODEL_NAME_PATTERN, name):
+        raise ValueError("not a model name")
+    return name
+
+
+Count = Annotated[int, BeforeValidator(_whole)]
+MaybeCount = Annotated[int | None, BeforeValidator(_whole)]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Quantity("size"),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}]}),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Quantity("duration"),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}]}),
+]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+
+
+def setting(default: Any, sentence: str, *, unit: str = "", example: object = None, **limits: Any) -> Any:
+    """A field: default (`...` when it must be given), sentence, unit, an example where the default shows no form."""
+    extra: dict[str, Any] = {"x-unit": unit} if unit else {}
+    if example is not None:
+        extra["examples"] = [example]
+    return Field(default, description=sentence, json_schema_extra=extra or None, **limits)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,159 @@
+"""Quotas of a running gateway: what a request may use is held before it starts, and settled when it ends in any way.
+
+Theory of operation. `reserve` gives a `Hold`, a context manager: leaving it settles. Who does not say what was used
+pays the whole bound. A settlement that cannot be written is kept and tried again by `flush`; until then the ledger goes
+on holding the bound, so a full disk makes limits tighter, never wider. A reservation that cannot be written is a 503.
+
+What was used is counted for everybody, with limits or without, in memory; `flush`, called about once a second, writes
+it in one transaction. `close` writes the rest. A process that is killed loses the last second of these counts; limits
+lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from inhouse.config import Stack
+from inhouse.core import Identity, Usage
+from inhouse.errors import StateError, Unavailable
+from inhouse.store import ledger
+from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
+from inhouse.store.ledger_account import DAY_US
+from inhouse.tenancy.limits import Bound, Terms, check_fits, refusal_error, reservation_headers, terms
+
+TERMS_REMEMBERED_MAX = 10_000
+_RETRY_S = 5.0
+
+
+class Hold:
+    """What one request holds. Settled once, by `settle` or by leaving the block; `headers` belong to its response."""
+
+    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms", "headers")
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        identity: Identity,
+        model: str,
+        terms: Terms,
+        bound: Bound,
+        reservation: Reservation | None,
+        at: Now,
+    ) -> None:
+        self._quotas = quotas
+        self._identity = identity
+        self._model = model
+        self._terms = terms
+        self._bound = bound
+        self._reservation = reservation
+        self._at = at
+        self._settled = False
+        self.headers = () if reservation is None else reservation_headers(reservation)
+
+    def settle(self, used: Usage) -> None:
+        """Charges what was used and gives back the rest. Never raises; a second time changes nothing."""
+        if self._settled:
+            return
+        self._settled = True
+        money = self._terms.price.cost(used)
+        self._quotas.settle(self._reservation, used.total_tokens, money)
+        self._quotas.count(self._at.wall_us // DAY_US, self._identity, self._model, used, money)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.settle(self._bound.usage)
+
+
+class Quotas:
+    """The limits of a stack, kept by a ledger. Raises `StateError` where the ledger cannot be written at the start."""
+
+    def __init__(self, stack: Stack, ledger: Ledger, *, clock: Callable[[], Now] = ledger.now) -> None:
+        self._stack = stack
+        self._ledger = ledger
+        self._clock = clock
+        self._terms: dict[tuple[str, str, str], Terms] = {}
+        self._unsettled: list[tuple[Reservation, int, int]] = []
+        self._counts: dict[tuple[int, str, str, str], list[int]] = {}
+        self.overruns = 0
+        """Requests that used more than their bound: a bound that does not hold. The rest was not charged."""
+        ledger.sweep(clock())
+
+    def reserve(self, identity: Identity, model: str, bound: Bound) -> Hold:
+        """Holds what the request may use at most.
+
+        Raises `Forbidden` (the model), `RequestExceedsQuota`, `RateLimited`, `QuotaExceeded`, `Unavailable`.
+        """
+        agreed = self.terms(identity, model)
+        at = self._clock()
+        if not agreed.demands:
+            return Hold(self, identity, model, agreed, bound, None, at)
+        most = bound.usage
+        money = agreed.price.cost_max(most.prompt_tokens, most.completion_tokens)
+        check_fits(agreed, bound, money)
+        try:
+            answer = self._ledger.reserve(agreed.demands, most.total_tokens, money, at)
+        except StateError as error:
+            raise Unavailable(
+                "limits cannot be checked now, the gateway cannot write its state; its log says why",
+                retry_after_s=_RETRY_S,
+            ) from error
+        if isinstance(answer, Refusal):
+            raise refusal_error(answer, bound, agreed.currency)
+        return Hold(self, identity, model, agreed, bound, answer, at)
+
+    def terms(self, identity: Identity, model: str) -> Terms:
+        """What holds for this caller and model. Raises `Forbidden`.
+
+        `tokens_max` is what a request without `max_tokens` should be cut to, prompt and answers together.
+        """
+        place = (identity.tenant, identity.key_id, model)
+        known = self._terms.get(place)
+        if known is None:
+            if len(self._terms) >= TERMS_REMEMBERED_MAX:
+                self._terms.clear()
+            known = self._terms[place] = terms(self._stack, identity, model)
+        return known
+
+    def settle(self, reservation: Reservation | None, tokens: int, money: int) -> None:
+        """For `Hold`."""
+        if reservation is None:
+            return
+        if tokens > reservation.tokens or money > reservation.money:
+            self.overruns += 1
+        try:
+            self._ledger.settle(reservation, tokens, money, self._clock())
+        except StateError:
+            self._unsettled.append((reservation, tokens, money))
+
+    def count(self, day: int, identity: Identity, model: str, used: Usage, money: int) -> None:
+        """For `Hold`."""
+        sums = self._counts.setdefault((day, identity.tenant, identity.key_id, model), [0, 0, 0, 0, 0])
+        sums[0] += 1
+        sums[1] += used.prompt_tokens
+        sums[2] += used.cached_tokens
+        sums[3] += used.completion_tokens
+        sums[4] += money
+
+    def flush(self) -> None:
+        """Sees to what dead processes left, settles what could not be settled, writes what was counted.
+
+        Raises `StateError`; what was not written stays for the next time.
+        """
+        self._ledger.sweep(self._clock())
+        while self._unsettled:
+            reservation, tokens, money = self._unsettled[0]
+            self._ledger.settle(reservation, tokens, money, self._clock())
+            del self._unsettled[0]
+        if self._counts:
+            self._ledger.count(UsageRow(*place, *sums) for place, sums in self._counts.items())
+            self._counts.clear()
+
+    def close(self) -> None:
+        """The last flush. Raises `StateError`; the ledger is closed by whoever made it."""
+        self.flush()
