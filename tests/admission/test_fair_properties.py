@@ -31,7 +31,7 @@ class Entry:
 
     ticket: Ticket
     newcomer: bool
-    """Its tenant had neither waited nor been served since the class was last idle."""
+    """Its tenant had neither waited nor been served since the class was last idle, and has not been served since."""
     passed_by: defaultdict[str, int]
     """Grants to other tenants of its class since it came (long ones only, for a long ticket)."""
     state: str = "new"
@@ -166,8 +166,11 @@ class QueueAndModel(RuleBasedStateMachine):
             self.passed[priority] = self.passed[priority] + 1 if priority in could_have_run else 0
             assert self.passed[priority] <= PASSED_MAX[priority], f"{priority} starves"
         for other in self.waiting:
-            rival = other.ticket.priority == ticket.priority and other.ticket.tenant != ticket.tenant
-            if rival and (entry.long or not other.long):
+            if other.ticket.priority != ticket.priority:
+                continue
+            if other.ticket.tenant == ticket.tenant:
+                other.newcomer = False  # a short one of its own passed it by, and counts
+            elif entry.long or not other.long:
                 other.passed_by[ticket.tenant] += 1
                 assert not other.newcomer or other.passed_by[ticket.tenant] == 1, "passed twice by one tenant"
         entry.state = "serving"

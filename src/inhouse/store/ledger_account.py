@@ -102,7 +102,7 @@ class Account(msgspec.Struct, array_like=True):
             wait_us = _wait_us(self.requests, self.requests_used + 1 - limit, now.steady_us)
             short("requests_per_minute", limit, Use(self.requests_used, 0), 1, wait_us)
         limit = limits.tokens_per_minute
-        if limit is not None and self.tokens_used + tokens > limit:
+        if limit is not None and self.tokens_used + self.open_tokens + tokens > limit:
             wait_us = _wait_us(self.tokens, self.tokens_used + tokens - limit, now.steady_us)
             short("tokens_per_minute", limit, Use(self.tokens_used, self.open_tokens), tokens, wait_us)
         limit = limits.concurrent_requests

@@ -1,1 +1,1 @@
-"""Who pays and how they prove it: keys made, kept as hashes, checked, revoked. Limits and roles are not here yet."""
+"""Who pays and how they prove it: keys, tokens of an issuer, and what a role may do."""
