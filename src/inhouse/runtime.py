@@ -160,6 +160,7 @@ def _queue(name: str, spec: ModelSpec) -> FairQueue:
         waiting_bytes_max=spec.queue_bytes_max,
         prefill_long_tokens=spec.prefill_long,
         long_share=spec.prefill_long_percent / 100,
+        tenant_share=spec.queue_tenant_percent / 100,
     )
 
 

@@ -263,20 +263,21 @@ def test_hang_ups_leave_no_trace_in_the_order(hang_ups: int) -> None:
     at = desk()
     at.offer("x1")
     for n in range(30):
-        at.offer(f"t{n}", tenant=f"t{n}", prompt_tokens=10 + 7 * n % 30, wait_s=100.0 + 11 * n % 30)
+        at.offer(f"t{n}", tenant=f"t{n}", prompt_tokens=10 + (7 * n + 17) % 30, wait_s=100.0 + 11 * n % 30)
     for n in range(30):
         at.offer(f"again {n}", tenant=f"t{n}", prompt_tokens=10, tokens_max=10, wait_s=200.0 + 11 * n % 30)
     for _ in range(31):
         at.release(at.granted[-1], 0)
-    names = [f"z{n}" for n in range(hang_ups)]
-    for n, name in enumerate(names):
-        at.offer(name, wait_s=50.0 + 13 * n % 300)
-    for name in names:
-        at.release(name)
+    for n in range(hang_ups):
+        at.offer(f"z{n}", wait_s=50.0 + 13 * n % 300)
+        if n:
+            at.release(f"z{n - 1}")
+    if hang_ups:
+        at.release(f"z{hang_ups - 1}")
     assert at.granted[1:31] == [f"t{n}" for n in range(30)]
     for _ in range(10):
         at.release(at.granted[-1])
-    late = sorted(range(30), key=lambda n: (7 * n % 30, n))
+    late = sorted(range(30), key=lambda n: (7 * n + 17) % 30)
     assert at.granted[31:] == [f"again {n}" for n in late[:11]]
     at.now_s = 300.0
     at.queue.expire(at.now_s)
@@ -340,7 +341,7 @@ def test_a_class_that_ran_empty_starts_afresh() -> None:
             {"waiting_max": 4, "tenant_share": 0.5},
             {},
             "the part of tenant 'a' in the queue for 'chat' is full: with this request 3 requests would wait, 2 may "
-            "(1 in service); retry in 6 s, or raise `queue_tenant_share` in inhouse.yaml",
+            "(1 in service); retry in 6 s, or raise `queue_tenant_percent` in inhouse.yaml",
             id="one tenant's part",
         ),
     ],

@@ -44,7 +44,7 @@ def test_importing_the_commands_brings_in_nothing_heavy(environment: dict[str, s
 
 
 COMMANDS = ["serve", "chat", "keys", "keys create", "keys list", "keys revoke", "models", "models list", "version"]
-COMMANDS += ["config", "config show", "config check", "config schema"]
+COMMANDS += ["config", "config show", "config check", "config schema", "tenants", "tenants list", "usage"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

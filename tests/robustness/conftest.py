@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,9 +28,11 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
-    """Starts gateways that the test is free to break; they are gone after it, with all they started."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Gateway]]:
+    """Starts gateways that the test is free to break; they are gone after it, with all they started and left behind."""
     running: list[Gateway] = []
+    temporary = tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True)
+    monkeypatch.setenv("TMPDIR", temporary.name)
 
     def one(stack: str = "", *, ready: bool = True, args: tuple[str, ...] = ()) -> Gateway:
         folder = tmp_path / str(len(running))
@@ -43,3 +46,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     yield one
     for gateway in running:
         gateway.stop(9)
+    temporary.cleanup()

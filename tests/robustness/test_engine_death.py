@@ -247,7 +247,9 @@ def test_a_long_path_of_the_temporary_folder(start: Start, tmp_path: Path, monke
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
     monkeypatch.setenv("TMPDIR", str(deep))
-    still_works(start())
+    gateway = start()
+    still_works(gateway)
+    assert gateway.stop() == 0
     shutil.rmtree(deep)
 
 

@@ -123,6 +123,24 @@ def test_what_a_killed_process_held_is_charged_in_full_by_the_next_sweep(tmp_pat
     assert list((tmp_path / "owners").iterdir()) == [], "and no lock is left behind"
 
 
+def test_a_lock_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    """What was held until then is charged, since its owner looked dead; what comes later is safe."""
+    one, other, demands = SqliteLedger(tmp_path), SqliteLedger(tmp_path), acme(tokens_per_day=100)
+    before = one.reserve(demands, 10, 0, START)
+    for lock in (tmp_path / "owners").iterdir():
+        lock.unlink()
+    assert other.sweep(START) == 1
+    assert one.sweep(START) == 0
+    after = one.reserve(demands, 20, 0, START)
+    assert other.sweep(START) == 0
+    for held in (before, after):
+        assert isinstance(held, Reservation)
+        one.settle(held, 5, 0, START)
+    assert one.live("tenant:acme", START)["tokens_per_day"] == Use(used=15, held=0)
+    one.close()
+    other.close()
+
+
 def test_use_outlives_the_process(tmp_path: Path) -> None:
     demands = acme(tokens_per_day=10)
     ledger = SqliteLedger(tmp_path)

@@ -17,7 +17,8 @@ Invariants, held by the property tests:
 - no slot is free while a ticket waits that may run;
 - first in, first out within a tenant and class, except that short ones pass by long ones while the long lane is full;
 - a ticket is granted at most once, and leaves exactly once: granted, expired or released;
-- a class with a ticket that may run is passed over at most 2 (interactive), 5 (standard) or 16 (batch) times in a row;
+- a class is passed over at most 2 (interactive), 5 (standard) or 16 (batch) times in a row, counting consecutive grants
+  at each of which it had a ticket that might have run;
 - the bounds of `fair_tenants` within each class. They compose: a newcomer's first ticket waits for a slot to come free,
   then for at most one grant to each other tenant of its class and for the other classes' turns between them.
 

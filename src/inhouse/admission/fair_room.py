@@ -66,7 +66,7 @@ class Room:
         for (unit, limit, _), amount in zip(self._limits, would_wait, strict=True):
             if amount > limit * self._tenant_share:
                 part = math.floor(limit * self._tenant_share)
-                return Lack(unit, amount, part, "queue_tenant_share", ticket.tenant)
+                return Lack(unit, amount, part, "queue_tenant_percent", ticket.tenant)
         return None
 
     def add(self, ticket: Ticket) -> None:

@@ -10,9 +10,9 @@ to wait, or is granted a ticket, is first lifted to the clock: time idle, or hel
 What follows, for the tenants of one class:
 - Counters only grow, by at least 1 / weight with each grant. A prompt is never paid back, not even for an answer that
   failed: a tenant whose requests all fail would otherwise stay in front for ever.
-- A newcomer starts at the clock. It sees every other tenant granted at most once before it, since that grant puts the
-  other's counter above where the clock then was. (A long ticket: one long grant each. Short ones pass by for as long as
-  the long lane is full.)
+- A newcomer starts at the clock. Until its first grant it sees every other tenant granted at most once, since that puts
+  the other's counter above where the clock then was. (If its first is a long ticket: one long grant each. Short ones
+  pass by for as long as the long lane is full.)
 - Of two tenants that both have a ticket that may run, f is granted only while its counter is not above g's. After that
   f's counter still grows by what f has in service, so it leads by at most slots × L / weight of f, where L is the
   largest cost of one ticket. While both go on so, their weighted services differ by at most the sum of their two leads.

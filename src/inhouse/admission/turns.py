@@ -92,7 +92,7 @@ class Turn:
         try:
             await granted
         except BaseException:
-            turns.queue.release(ticket, turns.now_s())
+            turns.queue.release(ticket, turns.now_s(), 0)
             raise
         self.waited_s = turns.now_s() - now_s
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -40,7 +41,8 @@ def list_(config: Config = None, state_dir: StateDir = None, as_json: AsJson = F
     if as_json:
         import json
 
-        typer.echo(json.dumps({"currency": stack.currency, "tenants": rows}, indent=2, ensure_ascii=False))
+        shown = {"currency": stack.currency, "tenants": [_shown(row) for row in rows]}
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     elif rows:
         _print_table(rows, stack.currency)
     else:
@@ -48,7 +50,7 @@ def list_(config: Config = None, state_dir: StateDir = None, as_json: AsJson = F
 
 
 def _rows(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
-    from inhouse.config.money import render_money
+    """Money in millionths of the currency."""
     from inhouse.store.ledger import UsageFilter, UsageRow, now
     from inhouse.store.ledger_account import DAY_US, month_of
 
@@ -60,7 +62,7 @@ def _rows(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
         return {
             "requests": sum(row.requests for row in rows),
             "tokens": sum(row.prompt_tokens + row.completion_tokens for row in rows),
-            "money": render_money(sum(row.money for row in rows)),
+            "money": sum(row.money for row in rows),
         }
 
     found = []
@@ -69,10 +71,9 @@ def _rows(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
         live = ledger.live(f"tenant:{name}", at)
         own = [row for row in used if row.tenant == name]
         limits = {
-            limit: {part: render_money(value) if limit.startswith("money") else value for part, value in parts.items()}
+            limit: {"limit": most, "used": use.used, "held": use.held}
             for limit, use in live.items()
             if (most := getattr(spec.limits, limit)) is not None
-            for parts in [{"limit": most, "used": use.used, "held": use.held}]
         }
         found.append(
             {
@@ -89,10 +90,24 @@ def _rows(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
     return found
 
 
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its money as amounts of the currency."""
+    from inhouse.config.money import render_money
+
+    limits = {
+        name: {part: render_money(value) for part, value in parts.items()} if name.startswith("money") else parts
+        for name, parts in row["limits"].items()
+    }
+    spent = {period: {**row[period], "money": render_money(row[period]["money"])} for period in ("today", "month")}
+    return {**row, "limits": limits, **spent}
+
+
 def _print_table(rows: list[dict[str, Any]], currency: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from inhouse.tenancy.prices import amount
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("TENANT", "WEIGHT", "PRIORITY", "MODELS"):
@@ -108,16 +123,16 @@ def _print_table(rows: list[dict[str, Any]], currency: str) -> None:
             _against(row, "concurrent_requests", None),
             _against(row, "tokens_per_day", row["today"]["tokens"]),
             _against(row, "tokens_per_month", row["month"]["tokens"]),
-            _against(row, "money_per_month", row["month"]["money"]),
+            _against(row, "money_per_month", row["month"]["money"], lambda micros: amount(micros, "").strip()),
         )
         table.add_row(*(Text(cell) for cell in cells))
     wide = None if sys.stdout.isatty() else 500  # a pipe has no width
     Console(width=wide).print(table)
 
 
-def _against(row: dict[str, Any], limit: str, counted: float | None) -> str:
+def _against(row: dict[str, Any], limit: str, counted: int | None, form: Callable[[int], str] = "{:,}".format) -> str:
     """`1,200 of 10,000`; without a limit, what was counted."""
     standing = row["limits"].get(limit)
     if standing is None:
-        return "-" if counted is None else f"{counted:,}"
-    return f"{standing['used'] + standing['held']:,} of {standing['limit']:,}"
+        return "-" if counted is None else form(counted)
+    return f"{form(standing['used'] + standing['held'])} of {form(standing['limit'])}"

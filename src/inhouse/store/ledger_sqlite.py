@@ -121,8 +121,10 @@ class SqliteLedger:
                     self._reopen()
                 if self._owner is None:
                     self._register()
-                others = self._rows("SELECT id, name FROM ledger_owners WHERE id <> ?", (self._owner_id,))
-            return sum(self._settle_estate(owner_id, name, now) for owner_id, name in others)
+                owners = dict(self._rows("SELECT id, name FROM ledger_owners", ()))
+                if owners.pop(self._owner_id, None) is None:  # somebody took the lock's file away
+                    self._register(self._owner_id)
+            return sum(self._settle_estate(owner_id, name, now) for owner_id, name in owners.items())
 
     def live(self, scope: str, now: Now) -> dict[LimitName, Use]:
         with self._lock, folder.telling_sqlite_errors(self._path):
@@ -243,15 +245,19 @@ class SqliteLedger:
             waited_s += pause_s
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
-    def _register(self) -> None:
+    def _register(self, known_id: int | None = None) -> None:
         owner = Owner(self._state_dir)
         try:
             with _Transaction(self) as transaction:
-                cursor = self._connection.execute("INSERT INTO ledger_owners (name) VALUES (?)", (owner.name,))
+                cursor = self._connection.execute(
+                    "INSERT INTO ledger_owners (id, name) VALUES (?, ?)", (known_id, owner.name)
+                )
                 transaction.commit()
         except BaseException:
             owner.close()
             raise
+        if self._owner is not None:
+            self._owner.close()
         self._owner, self._owner_id = owner, int(cursor.lastrowid or 0)
 
     def _connect(self) -> sqlite3.Connection:

@@ -36,21 +36,21 @@ _LONG_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a request may use at most; each of its choices has the prompt and an answer of its own."""
+    """What a request may use at most. All its prompts together, which count once, and each of its answers."""
 
     prompt_tokens: int
     completion_tokens: int
-    choices: int = 1
+    answers: int = 1
 
     @property
     def usage(self) -> Usage:
-        return Usage(self.prompt_tokens * self.choices, self.completion_tokens * self.choices)
+        return Usage(self.prompt_tokens, self.completion_tokens * self.answers)
 
     def spent(self, told: Usage, events: int) -> Usage:
         """What to charge: what the engine told; where it was cut off, the prompt's bound and a token for each event."""
         if told.total_tokens:
             return told
-        return Usage(self.prompt_tokens * self.choices, events) if events else Usage()
+        return Usage(self.prompt_tokens, events) if events else Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _money_limits(limits: Limits) -> tuple[tuple[LimitName, int | None], ...]:
 def _too_large(
     scope: str, name: LimitName, asked: str, most: str, terms: Terms, limit: int | None, bound: Bound
 ) -> RequestExceedsQuota:
-    room = None if limit is None else limit // bound.choices - bound.prompt_tokens
+    room = None if limit is None else (limit - bound.prompt_tokens) // bound.answers
     if room is not None and room < 1:
         way_out = "shorten the prompt"
     else:
@@ -180,9 +180,9 @@ def _too_large(
 
 
 def _needs(bound: Bound) -> str:
-    each = f"a prompt of up to {bound.prompt_tokens:,} and `max_tokens` of {bound.completion_tokens:,}"
-    times = f", times {bound.choices} choices" if bound.choices > 1 else ""
-    return f"{bound.usage.total_tokens:,} tokens ({each}{times})"
+    times = f" for each of {bound.answers} answers" if bound.answers > 1 else ""
+    parts = f"a prompt of up to {bound.prompt_tokens:,} and `max_tokens` of {bound.completion_tokens:,}{times}"
+    return f"{bound.usage.total_tokens:,} tokens ({parts})"
 
 
 def _standing(shortage: Shortage, currency: str) -> str:

@@ -30,7 +30,7 @@ _RETRY_S = 5.0
 class Hold:
     """What one request holds. Settled once, by `settle` or by leaving the block; `headers` belong to its response."""
 
-    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms", "headers")
+    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms")
 
     def __init__(
         self,
@@ -50,7 +50,11 @@ class Hold:
         self._reservation = reservation
         self._at = at
         self._settled = False
-        self.headers = () if reservation is None else reservation_headers(reservation)
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Where the limits per minute stood when the request was let in, in OpenAI's form."""
+        return () if self._reservation is None else reservation_headers(self._reservation)
 
     def settle(self, used: Usage) -> None:
         """Charges what was used and gives back the rest. Never raises; a second time changes nothing."""
