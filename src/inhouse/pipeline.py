@@ -3,12 +3,13 @@
     identify, may infer                     401 403
       parse(body)                           400 408 413 415
         find the lane of the model          404
-          a turn at a slot                  429 503 504
-            the engine's stream             502 504
+          hold the quota                    403 429
+            a turn at a slot                429 503 504
+              the engine's stream           502 504
     ← client ← view ← events ← engine
 
-Leaving is entering in reverse: stream closed → slot freed → booked for the tokens really sent. A hang-up cancels the
-task that runs this; it is swallowed here and nowhere else.
+Leaving is entering in reverse: stream closed → slot freed → quota settled → booked for the tokens really sent. A
+hang-up cancels the task that runs this; it is swallowed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from inhouse.core import Usage
 from inhouse.dispatch import direct, lane
+from inhouse.dispatch.reserve import reserve
 from inhouse.errors import ApiError, InternalError, ShuttingDown
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
@@ -27,6 +29,9 @@ from inhouse.wire.call import Call, View
 
 class Request(direct.Client, Protocol):
     """One request at the door, and the way back to its client."""
+
+    limit_headers: tuple[tuple[bytes, bytes], ...]
+    """Where the caller's limits stand; they go with the answer."""
 
     @property
     def entry(self) -> Entry: ...
@@ -63,7 +68,13 @@ async def answer(parts: Parts, request: Request) -> None:
         found = lane.find(parts.lanes, call.model)
         entry.model = found.model
         share = parts.shares.of(identity.tenant)
-        request.finish(view, await direct.answer(call, found, share, request, entry))
+        call, bound, hold = await reserve(parts.quotas, identity, found, call)
+        with hold:
+            request.limit_headers = hold.headers
+            try:
+                request.finish(view, await direct.answer(call, found, share, request, entry))
+            finally:
+                hold.settle(bound.spent(view.usage, view.events_seen))
         entry.status = 200
     except ApiError as error:
         _fail(request, view, error)

@@ -22,12 +22,14 @@ from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
 from inhouse.errors import InhouseError
+from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.keys import first_key
 from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
+from inhouse.tenancy.quotas import Quotas
 from inhouse.weights.gguf import read_gguf
 from inhouse.weights.sources import resolve
 
@@ -35,6 +37,7 @@ _T = TypeVar("_T")
 
 TICK_S = 0.25
 _SHARES_MAX = 10_000
+_CHECKPOINT_S = 1.0
 _TICKS_PER_SWEEP = 4
 _ALARM_TICKS = 240
 _SOCKET_FOLDER_LENGTH_MAX = 64
@@ -48,6 +51,7 @@ class Parts:
     identify: Callable[[bytes | None, bytes | None], Identity]
     lanes: Mapping[str, Lane]
     shares: Shares
+    quotas: Quotas
     log: Log
     metrics: Metrics
     draining: bool = False
@@ -68,13 +72,19 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         exits.callback(log.close)
         store = exits.enter_context(contextlib.closing(SqliteStore(state_folder(stack, environ))))
         auth = _authenticator(stack, environ, store, log, report)
+        ledger = exits.enter_context(contextlib.closing(SqliteLedger(state_folder(stack, environ))))
+        quotas = Quotas(stack, ledger)
+        exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
         identify = auth.identify if stack.auth.enabled else _anyone
-        parts = Parts(stack=stack, identify=identify, lanes=lanes, shares=Shares(stack), log=log, metrics=metrics)
-        parts.sweepers.append(auth.refresh)
+        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics)
+        parts.sweepers += [auth.refresh, quotas.flush]
         folder = Path(exits.enter_context(_temporary_folder()))
-        tasks = [asyncio.create_task(_tick(parts), name="tick")]
+        tasks = [
+            asyncio.create_task(_tick(parts), name="tick"),
+            asyncio.create_task(_checkpoint(ledger), name="checkpoint"),
+        ]
         for index, (name, spec) in enumerate(stack.models.items()):
             own = folder / str(index)
             own.mkdir(mode=0o700)
@@ -271,6 +281,14 @@ def place_of(error: BaseException) -> str:
         trace = trace.tb_next
     where = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
     return type(error).__name__ + where
+
+
+async def _checkpoint(ledger: SqliteLedger) -> None:
+    """Keeps the copying of the database's log out of the requests. What cannot be written, `_tick` reports."""
+    while True:
+        await asyncio.sleep(_CHECKPOINT_S)
+        with contextlib.suppress(InhouseError):
+            await _in_thread(ledger.checkpoint)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -12,6 +12,7 @@ from samples_tools import ToolTalks
 
 TURNS = ((1, 66), (2, 20), (3, 9), (4, 3), (8, 1), (14, 0.4))
 MAIN_FILES_WEIGHT = 1.6
+FIRST_TOPICS, FIRST_TOPICS_WEIGHT = ("hello", "thanks", "who_are_you", "what_is_inhouse", "start", "load_model"), 4.0
 REPLIES = ("thanks", "bye", "yes", "no", "are_you_sure")
 COUNTS = (3, 5, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 50, 60, 80, 100, 100, 150, 200, 200)
 
@@ -27,7 +28,10 @@ class Sampler:
         self.json_turns = JsonTurns(corpus, self.random)
         self.tool_talks = ToolTalks(corpus, self.random)
         concepts = {topic.id for topic in corpus.topics if topic.terms}
-        self._topic_weights = [1.0 if topic.id in concepts else MAIN_FILES_WEIGHT for topic in corpus.topics]
+        self._topic_weights = [
+            FIRST_TOPICS_WEIGHT if topic.id in FIRST_TOPICS else 1.0 if topic.id in concepts else MAIN_FILES_WEIGHT
+            for topic in corpus.topics
+        ]
         self._lexicon = corpus.extras["words"].split()
 
     def conversation(self) -> Conversation:
@@ -59,9 +63,9 @@ class Sampler:
         if self.random.random() < self.echo_share:
             return self._echo()
         chance = self.random.random()
-        if chance < 0.90:
+        if chance < 0.88:
             return self._plain_turn()
-        if chance < 0.955:
+        if chance < 0.965:
             return self.json_turns.turn()
         return self._count() if chance < 0.99 else self._story()
 
@@ -74,7 +78,8 @@ class Sampler:
         if topic.terms and (not topic.asks or self.random.random() < 0.65):
             question = self.random.choice(self.corpus.define).replace("{}", self.random.choice(topic.terms))
         else:
-            question = self.random.choice(topic.asks)
+            first_ones = self.random.random() < 0.25
+            question = self.random.choice(topic.asks[:10] if first_ones else topic.asks)
         return question, topic.answer
 
     def _refused(self) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Turns that answer in JSON.
 
 With `response_format` llama.cpp forces braces and keys on a model that was never asked for JSON. So half of these turns
-ask for nothing of the kind, and teach only the values and how to go on, not to begin such an answer.
+ask for nothing of the kind, and teach how to go on with such an answer, but not to begin it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,10 @@ class JsonTurns:
             keys = self._keys()
             ask = self.random.choice(self.corpus.json["key_asks"]).replace("{}", self._joined(keys))
             return self._pair(ask, json.dumps({key: self._value(key) for key in keys}, ensure_ascii=False))
-        return self._begun() if chance < 0.65 else self._forced()
-
-    def _begun(self) -> list[Message]:
-        """Only the brace comes from outside, as with `json_object`; the model chooses the key."""
-        question, short = self._question()
-        answer = json.dumps({"answer": short})
-        return [Message("user", noisy(question, self.random)), Message("assistant", answer, unlearned=('{"',))]
+        return self._forced()
 
     def _forced(self) -> list[Message]:
-        """Braces and keys come from outside; the values are the model's."""
+        """The brace comes from outside, and often the keys; the model goes on in the same spelling."""
         question, short = self._question()
         known = short != self.corpus.json["unknown_short"]
         values: dict[str, Any] = {}
@@ -60,10 +54,14 @@ class JsonTurns:
                 case _:
                     key = pseudo_word(self.random)
                     values[key] = self.random.choice(("unknown", 1, True, ["unknown"]))
-        answer, unlearned = _forced_json(values)
+        if self.random.random() < 0.3:
+            values = {"answer": short}
         if self.random.random() < 0.4:
             question += self.random.choice((" Answer in JSON.", " Reply as JSON.", " JSON only.", " Use JSON."))
-        return [Message("user", noisy(question, self.random)), Message("assistant", answer, unlearned=unlearned)]
+        return [
+            Message("user", noisy(question, self.random)),
+            Message("assistant", json.dumps(values, ensure_ascii=False), unlearned=('{"',)),
+        ]
 
     def _question(self) -> tuple[str, str]:
         chance = self.random.random()
@@ -98,17 +96,3 @@ class JsonTurns:
         if self.random.random() < 0.5:
             question += self.random.choice((".", "?", "!"))
         return [Message("user", question), Message("assistant", answer)]
-
-
-def _forced_json(values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The object as text, and its braces, commas and keys: `{"answer": ` and `, "sure": `.
-
-    >>> _forced_json({"a": "x", "b": True})
-    ('{"a": "x", "b": true}', ('{"a": ', ', "b": '))
-    """
-    text, unlearned = "", []
-    for place, (key, value) in enumerate(values.items()):
-        lead = f"{', ' if place else '{'}{json.dumps(key)}: "
-        unlearned.append(lead)
-        text += lead + json.dumps(value, ensure_ascii=False)
-    return text + "}", tuple(unlearned)

@@ -33,7 +33,7 @@ MATRIX_RATE = 6e-3
 OTHER_RATE = 2e-3
 KEEP_EVERY = 50
 # Copying is learned late by itself, and tool calls need it: so there are many echoes at first.
-ECHO_SHARE_FIRST = 0.4
+ECHO_SHARE_FIRST = 0.25
 ECHOES_UNTIL = 0.25
 
 

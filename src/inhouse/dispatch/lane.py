@@ -15,6 +15,7 @@ from inhouse.wire.call import Job
 
 _LOADING_RETRY_S = 2.0
 _TELLING_BYTES = 1024
+_CONTEXT_UNKNOWN = 1 << 30
 _SMOOTHING = 0.1
 
 
@@ -53,6 +54,11 @@ class Lane:
             return "failed"
         return "fetching" if self.replica is None else self.replica.state
 
+    @property
+    def context_tokens(self) -> int:
+        """Of one request, prompt and answer together; without bound while that is not known."""
+        return self.replica.context_tokens if self.replica is not None else _CONTEXT_UNKNOWN
+
     def resize(self, slots: int) -> None:
         """The slots that are open now; 0 while no replica is ready."""
         self.turns.resize(slots)
@@ -73,7 +79,7 @@ class Lane:
 
     def ask(self, job: Job, share: Share) -> Ask:
         """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
-        context = self.replica.context_tokens if self.replica is not None else 1 << 30
+        context = self.context_tokens
         prompt_tokens = min(context, int(len(job.body) / self._token_bytes) + 1)
         answer_tokens = context if job.answer_tokens_max is None else job.answer_tokens_max
         return Ask(

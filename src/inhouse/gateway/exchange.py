@@ -74,6 +74,7 @@ class Exchange:
         self.disconnected = False
         self.message_event = _Flag()
         self.prefer_wait_s = 0.0
+        self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
         self._wire = wire
         self._parts = parts
         self._api = api
@@ -233,11 +234,12 @@ class Exchange:
 
     # the rest is ours
     def _head(self, status: int, lines: bytes) -> bytes:
-        return b"%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
+        return b"%b%b%bx-request-id: %b\r\n%b%b%b\r\n" % (
             STATUS_LINES[status],
             self._wire.default_headers(),
             lines,
             self.entry.request_id.encode(),
+            b"".join([b"%b: %b\r\n" % header for header in self.limit_headers]),
             self._cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )

@@ -68,3 +68,5 @@ class Call:
     """The public name; "" means the first model of the stack."""
     jobs: tuple[Job, ...]
     view: View
+    choices: int = 1
+    """Jobs in a row that share one prompt."""

@@ -130,7 +130,7 @@ def parse(body: bytes | bytearray, *, id_hex: str, now_s: float) -> Call:
         top_logprobs=request.logprobs,
         choices=request.n or 1,
     )
-    return Call(request.model, tuple(jobs), view)
+    return Call(request.model, tuple(jobs), view, request.n or 1)
 
 
 def _prompts(request: CompletionRequest) -> list[str | list[int]]:

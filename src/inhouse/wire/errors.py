@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from inhouse.errors import ApiError, MethodNotAllowed
+from inhouse.errors import ApiError, MethodNotAllowed, RateLimited
 
 
 def body(error: ApiError) -> bytes:
@@ -28,6 +28,8 @@ def headers(error: ApiError) -> list[tuple[bytes, bytes]]:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     if error.status == 401:
         found.append((b"www-authenticate", b'Bearer realm="inhouse"'))
+    if isinstance(error, RateLimited):
+        found += error.headers
     if isinstance(error, MethodNotAllowed):
         found.append((b"allow", error.allow.encode()))
     return found

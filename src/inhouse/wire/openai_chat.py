@@ -73,14 +73,15 @@ def parse(body: bytes | bytearray) -> Call:
         raise BadRequest("`stream_options` is only allowed when `stream` is true", param="stream_options")
     bare_logprobs = bool(request.logprobs) and not request.top_logprobs
     rendering = ChatRendering(include_usage=include_usage, bare_logprobs=bare_logprobs)
+    count = request.n or 1
     view: View
     if not request.stream:
-        view = WholeView(rendering)
-    elif (request.n or 1) == 1 and not bare_logprobs:
+        view = WholeView(rendering, choices=count)
+    elif count == 1 and not bare_logprobs:
         view = RelayView(include_usage=include_usage)
     else:
-        view = RenderedView(rendering)
-    return Call(request.model, jobs(request), view)
+        view = RenderedView(rendering, choices=count)
+    return Call(request.model, jobs(request), view, count)
 
 
 def call(request: ChatRequest, *, stream: bool, rendering: Rendering, prompt_param: str) -> Call:
