@@ -108,4 +108,8 @@ def _environment() -> dict[str, str]:
     }
     # a failed assertion of llama.cpp would call a debugger, where there is one: it waits at our life line for input
     # and the engine hangs instead of ending
-    return {**kept, "GGML_NO_BACKTRACE": "1"}
+    kept["GGML_NO_BACKTRACE"] = "1"
+    # the engine has as many threads as there are cores; where they spin while they wait, whatever else wants a core,
+    # the gateway above all, is kept from it (docs/performance.md)
+    kept.setdefault("OMP_WAIT_POLICY", "passive")
+    return kept
