@@ -10,6 +10,8 @@ import json
 import os
 import sys
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when the engine's library is loaded
+
 import xllamacpp
 
 

@@ -30,7 +30,9 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=OUT, help="the folder that train.py wrote")
     given = arguments.parse_args()
     kept = torch.load(given.out / "model.pt")
-    write(given.gguf, Shape(**kept["shape"]), kept["weights"], Tokenizer.from_file(str(given.out / "tokenizer.json")))
+    half_written = given.gguf.with_suffix(".part")  # engines map the file: it is replaced, never rewritten under them
+    write(half_written, Shape(**kept["shape"]), kept["weights"], Tokenizer.from_file(str(given.out / "tokenizer.json")))
+    half_written.replace(given.gguf)
     print(f"{given.gguf}: {given.gguf.stat().st_size / 1e6:.2f} MB")
 
 

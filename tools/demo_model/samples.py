@@ -12,7 +12,9 @@ from samples_tools import ToolTalks
 
 TURNS = ((1, 66), (2, 20), (3, 9), (4, 3), (8, 1), (14, 0.4))
 MAIN_FILES_WEIGHT = 1.6
-FIRST_TOPICS, FIRST_TOPICS_WEIGHT = ("hello", "thanks", "who_are_you", "what_is_inhouse", "start", "load_model"), 4.0
+FIRST_TOPICS, FIRST_TOPICS_WEIGHT = ("hello", "thanks", "who_are_you", "what_is_inhouse", "start", "load_model"), 10.0
+GREETING_WEIGHT = 60.0
+"""Short words say little, and are asked first: a greeting has to be seen often."""
 REPLIES = ("thanks", "bye", "yes", "no", "are_you_sure")
 COUNTS = (3, 5, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 50, 60, 80, 100, 100, 150, 200, 200)
 
@@ -29,14 +31,20 @@ class Sampler:
         self.tool_talks = ToolTalks(corpus, self.random)
         concepts = {topic.id for topic in corpus.topics if topic.terms}
         self._topic_weights = [
-            FIRST_TOPICS_WEIGHT if topic.id in FIRST_TOPICS else 1.0 if topic.id in concepts else MAIN_FILES_WEIGHT
+            GREETING_WEIGHT
+            if topic.id == "hello"
+            else FIRST_TOPICS_WEIGHT
+            if topic.id in FIRST_TOPICS
+            else 1.0
+            if topic.id in concepts
+            else MAIN_FILES_WEIGHT
             for topic in corpus.topics
         ]
         self._lexicon = corpus.extras["words"].split()
 
     def conversation(self) -> Conversation:
         system = self._system()
-        if self.random.random() < 0.10:
+        if self.random.random() < 0.18:
             talk = self.tool_talks.talk(self._plain_turn)
             return Conversation((*system, *talk.messages), talk.tools)
         counts, weights = zip(*TURNS, strict=True)
@@ -78,7 +86,7 @@ class Sampler:
         if topic.terms and (not topic.asks or self.random.random() < 0.65):
             question = self.random.choice(self.corpus.define).replace("{}", self.random.choice(topic.terms))
         else:
-            first_ones = self.random.random() < 0.25
+            first_ones = self.random.random() < 0.4
             question = self.random.choice(topic.asks[:10] if first_ones else topic.asks)
         return question, topic.answer
 
@@ -102,8 +110,10 @@ class Sampler:
             return self.random.choice(refusals.unable_questions), refusals.unable
         if chance < 0.945:
             return self.random.choice(refusals.foreign_questions), refusals.unknown
-        if chance < 0.97:
+        if chance < 0.955:
             return self._word_salad(self.random.randint(1, 9)), refusals.unknown
+        if chance < 0.985:
+            return self.tool_talks.question_without_tool()
         parts = self.random.choices(refusals.unknown_questions, k=self.random.randint(2, 8))
         return ". ".join(part[:1].upper() + part[1:] for part in parts), refusals.unknown
 
@@ -123,10 +133,13 @@ class Sampler:
         return f"{self.random.choice(subjects)} {pseudo_word(self.random)}"
 
     def _word_salad(self, length: int) -> str:
-        return " ".join(
-            self.random.choice(self._lexicon) if self.random.random() < 0.6 else pseudo_word(self.random)
-            for _ in range(length)
-        )
+        return " ".join(self._salad_word() for _ in range(length))
+
+    def _salad_word(self) -> str:
+        chance = self.random.random()
+        if chance < 0.1:
+            return str(self.random.randint(0, 120))
+        return self.random.choice(self._lexicon) if chance < 0.6 else pseudo_word(self.random)
 
     def _follow_up(self, before: list[Message]) -> list[Message]:
         """A turn that refers to the last answer. Long answers are not repeated."""

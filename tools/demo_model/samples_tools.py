@@ -42,6 +42,13 @@ class ToolTalks:
         self.random.shuffle(order)
         return Conversation(tuple(messages), tuple(self._signature(kinds[place], *offered[place]) for place in order))
 
+    def question_without_tool(self) -> tuple[str, str]:
+        """A question that only a tool could answer, and the refusal."""
+        kind = self.random.choice([kind for kind in self.corpus.tools if "without_tool" in kind])
+        refusals = self.corpus.refusals
+        answer = refusals.unable if kind["without_tool"] == "unable" else refusals.unknown
+        return self._question(kind, [self._value(argument["kind"]) for argument in kind["arguments"]]), answer
+
     def _pick_kinds(self, count: int) -> list[dict[str, Any]]:
         kinds: list[dict[str, Any]] = []
         while len(kinds) < count:
@@ -66,12 +73,7 @@ class ToolTalks:
 
     def _used(self, kind: dict[str, Any], name: str, parameters: list[str]) -> list[Message]:
         values = [self._value(argument["kind"]) for argument in kind["arguments"]]
-        question = self.random.choice(expand(self.random.choice(lines(kind["ask"]))))
-        for place, value in enumerate(values):
-            question = question.replace(f"{{{place}}}", str(value))
-        question = question.replace("{tool}", name)
-        question = question[:1].upper() + question[1:] if self.random.random() < 0.5 else question
-        question += self.random.choice(("?", "?", "", "", ".", " please"))
+        question = self._question(kind, values).replace("{tool}", name)
         call = Message("assistant", calls=(Call(name, dict(zip(parameters, values, strict=True))),))
         messages = [Message("user", question), call]
         if self.random.random() < 0.6:
@@ -83,6 +85,13 @@ class ToolTalks:
                 said_thanks = noisy(self.random.choice(thanks.asks), self.random)
                 messages += [Message("user", said_thanks), Message("assistant", thanks.answer)]
         return messages
+
+    def _question(self, kind: dict[str, Any], values: list[Any]) -> str:
+        question = self.random.choice(expand(self.random.choice(lines(kind["ask"]))))
+        for place, value in enumerate(values):
+            question = question.replace(f"{{{place}}}", str(value))
+        question = question[:1].upper() + question[1:] if self.random.random() < 0.5 else question
+        return question + self.random.choice(("?", "?", "", "", ".", " please"))
 
     def _result(self, kind: dict[str, Any], values: list[Any]) -> str:
         if self.random.random() < 0.15:
