@@ -130,7 +130,7 @@ def test_config_check(inhouse: Any, tmp_path: Path) -> None:
 def test_config_show(inhouse: Any) -> None:
     done = inhouse("config", "show", INHOUSE_GATEWAY__PORT="9000")
     assert done.stdout.startswith("# file: none\nmodels:\n  demo:\n")
-    assert [line.split() for line in done.stdout.splitlines() if "port" in line] == [
+    assert [line.split() for line in done.stdout.splitlines() if line.split()[0] == "port:"] == [
         ["port:", "9000", "#", "INHOUSE_GATEWAY__PORT"]
     ]
     shown = json.loads(inhouse("config", "show", "--json").stdout)

@@ -67,7 +67,7 @@ class ModelSpec(Section):
     )
     queue_bytes_max: Size = setting(64 * MIB, "Bytes of bodies that may wait; beyond it 429.", unit="bytes", ge=KIB)
     queue_tenant_percent: Count = setting(
-        50, "Part of each limit of the queue that one tenant alone may fill.", unit="percent", ge=1, le=100
+        100, "Part of each limit of the queue that one tenant alone may fill.", unit="percent", ge=1, le=100
     )
     prefill_long: Count = setting(
         2048, "A prompt above this is long, and long ones share a part of the slots.", unit="tokens", ge=1
