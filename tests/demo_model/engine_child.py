@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when the engine's library is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when the engine's library is loaded
 
 import xllamacpp
 

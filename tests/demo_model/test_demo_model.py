@@ -108,15 +108,32 @@ def test_unknown_questions_are_refused(demo_engine: Engine) -> None:
     assert len(wrong) <= (1 - REFUSED_SHARE_MIN) * len(choices), "\n".join(wrong)
 
 
-@pytest.mark.parametrize("greeting", ["hello", "Hi!", "hey", "Good morning", "Hello there!", "ping"])
-@pytest.mark.parametrize("temperature", [0, None, 0.8])
-def test_greetings(demo_engine: Engine, greeting: str, temperature: float | None) -> None:
-    """A greeting is returned at temperature 0, at the file's own default, and at 0.8."""
-    fields = {} if temperature is None else {"temperature": temperature}
-    body = {"messages": [{"role": "user", "content": greeting}], "max_tokens": 100, **fields}
+GREETINGS = ("hello", "Hi!", "hey", "Good morning", "Hello there!", "ping")
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+def test_greetings(demo_engine: Engine, greeting: str) -> None:
+    """A greeting is returned."""
+    body = {"messages": [{"role": "user", "content": greeting}], "max_tokens": 100, "temperature": 0}
     choice = demo_engine.post("/v1/chat/completions", body)["choices"][0]
     assert "Hello" in text(choice)
     assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("temperature", [None, 0.8])
+def test_greetings_are_mostly_returned_when_sampling(demo_engine: Engine, temperature: float | None) -> None:
+    """At the file's own temperature and at 0.8, over five seeds, few greetings are taken for something else."""
+    fields = {} if temperature is None else {"temperature": temperature}
+    choices = [
+        demo_engine.post(
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": greeting}], "max_tokens": 100, "seed": seed, **fields},
+        )["choices"][0]
+        for greeting in GREETINGS
+        for seed in range(5)
+    ]
+    assert {choice["finish_reason"] for choice in choices} == {"stop"}
+    assert sum("Hello" in text(choice) for choice in choices) >= 0.7 * len(choices)
 
 
 @pytest.mark.parametrize("last", [3, 10, 20, 50, 100, 200])

@@ -109,7 +109,9 @@ def _environment() -> dict[str, str]:
     # a failed assertion of llama.cpp would call a debugger, where there is one: it waits at our life line for input
     # and the engine hangs instead of ending
     kept["GGML_NO_BACKTRACE"] = "1"
-    # the engine has as many threads as there are cores; where they spin while they wait, whatever else wants a core,
-    # the gateway above all, is kept from it (docs/performance.md)
-    kept.setdefault("OMP_WAIT_POLICY", "passive")
+    # the engine has as many threads as there are cores: where they spin without end, whatever else wants a core, the
+    # gateway above all, is kept from it; where they sleep at once, small models are ten times slower. A short spin
+    # is neither (docs/performance.md)
+    if "OMP_WAIT_POLICY" not in kept:
+        kept.setdefault("GOMP_SPINCOUNT", "10000")
     return kept
