@@ -61,6 +61,36 @@ class ReplicaReport:
     reason: str | None = None
 
 
+EndpointState = Literal["ready", "loading", "draining", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One replica as it was last seen: where it is, what it reported, what we have in flight there.
+
+    None is "unknown", never 0: an engine that does not report a figure has not reported that it is idle.
+    """
+
+    id: str
+    """Stable while the replica lives, as in `local-0` or `10.0.3.7:8000`."""
+    state: EndpointState = "ready"
+    generation: int = 0
+    """Grows when the replica was started anew: what was known of its caches is no longer true."""
+    slots: int | None = None
+    in_flight: int = 0
+    """Requests of this gateway, counted at once; the figures below are as old as the last scrape."""
+    running: int | None = None
+    waiting: int | None = None
+    kv_used: float | None = None
+    """Part of the memory for keys and values that is in use, 0 to 1."""
+    prefix_hits: float | None = None
+    """Part of the prompt tokens of late that came from its prefix cache, 0 to 1."""
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    observed_s: float | None = None
+    """When the figures were read, on the event loop's clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayReport:
     """What the gateway says of itself: where it listens, and that it stops."""
