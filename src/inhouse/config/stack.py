@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, setting
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.routing import RoutingSpec
 from inhouse.config.tenants import (
     Currency,
     KeyId,
@@ -92,6 +93,7 @@ class ModelSpec(Section):
     engine_args: list[str] = setting(
         [], "More flags for llama-server, handed on as they are.", example=["--flash-attn", "on"]
     )
+    routing: RoutingSpec = Field(default_factory=RoutingSpec, description="Which of its replicas a request goes to.")
     price: PriceSpec = Field(default_factory=PriceSpec, description="What its tokens cost.")
     limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much all tenants may use of it together.")
 

@@ -1,0 +1,80 @@
+"""What is asked of the router, and what it answers: the pick with its candidates, to be explained later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from inhouse.routing.known import Known
+
+Outcome = Literal["ok", "failed", "neutral"]
+"""How a request at an endpoint ended. `failed` is the endpoint's fault: no connection, silence, a 5xx, a broken stream.
+`ok` is every answer that shows it healthy, a refusal of the client's own mistake among them. `neutral` says nothing:
+the client hung up, the gateway stopped."""
+
+Refusal = Literal["not ready", "tried already", "breaker open", "probing", "ejected", "full"]
+"""Why an endpoint was no candidate."""
+
+NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class RouteAsk:
+    """One request, as far as routing cares. Kept for its retries: the prompt is hashed once.
+
+    `prompt` is the body for the engine, whose beginning is what prompts share. `session` is a key that the requests of
+    one conversation or user have in common, "" without one. `excluded` are endpoints that failed this request.
+    """
+
+    prompt: bytes = b""
+    session: str = ""
+    excluded: frozenset[str] = NOBODY
+    blocks: list[int] | None = field(default=None, init=False, repr=False)
+    """The hash chain of the prompt, once the router has needed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One endpoint at one pick. `score` is within 0 and 1; None where a filter took it out, which `refusal` names."""
+
+    endpoint_id: str
+    score: float | None
+    refusal: Refusal | None = None
+    load: float | None = None
+    """Requests there, running and waiting, as they were counted for the score."""
+    prefix: float | None = None
+    """Part of the prompt that it has seen lately, 0 to 1; None where that was not looked at."""
+
+
+@dataclass(slots=True, eq=False)
+class Pick:
+    """An endpoint, chosen. Cheap to make; `candidates` is put together when somebody asks.
+
+    `known`, `started`, `ended` and `probe` are the router's own.
+    """
+
+    endpoint_id: str
+    reason: str
+    ask: RouteAsk
+    known: Known
+    _everyone: Sequence[Known]
+    _scores: Sequence[float]
+    _loads: Sequence[float]
+    _prefixes: Sequence[float] | None
+    _refused: Sequence[tuple[str, Refusal]]
+    started: bool = False
+    ended: bool = False
+    probe: bool = False
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every endpoint that was looked at, those that could have served first, best score first."""
+        prefixes: Sequence[float | None] = self._prefixes or [None] * len(self._everyone)
+        scored = [
+            Candidate(known.id, score, None, load, prefix)
+            for known, score, load, prefix in zip(self._everyone, self._scores, self._loads, prefixes, strict=True)
+        ]
+        scored.sort(key=lambda candidate: -(candidate.score or 0.0))
+        return (*scored, *(Candidate(name, None, refusal) for name, refusal in self._refused))

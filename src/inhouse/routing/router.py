@@ -1,0 +1,236 @@
+"""The router of one model: which endpoint a request goes to, and what is learned from how it ended.
+
+    filter    ready · not tried by this request · breaker closed, or a probe free · not ejected · room left
+      score     a policy's, in [0, 1] (`policies`)
+        pick      the highest; of equals, the one picked longest ago
+
+`pick` changes nothing, `started` and `ended` do. Each pick that is used is told to both, once; a request in flight is
+counted from `started` to `ended`, so snapshots may be as old as the last scrape. An endpoint's load is what it reported
+(running and waiting) plus what was started here, less what ended here, since that report; at least what is in flight
+from here. What it does not report is not known, and then only what is in flight from here counts.
+
+A generation that is new to the router starts without a past: nothing in flight, no prefixes, a closed breaker.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from operator import attrgetter
+
+from inhouse.core import Endpoint
+from inhouse.routing.ask import Candidate, Outcome, Pick, Refusal, RouteAsk
+from inhouse.routing.breaker import Breaker
+from inhouse.routing.budget import RetryBudget
+from inhouse.routing.known import Known
+from inhouse.routing.outliers import Ejection, judge
+from inhouse.routing.policies import POLICIES, Field
+from inhouse.routing.prefixes import PrefixIndex, chain
+from inhouse.routing.settings import RouterSettings
+
+__all__ = ["POLICIES", "Candidate", "Ejection", "Outcome", "Pick", "RouteAsk", "Router", "RouterSettings"]
+
+_SLACK = 64
+_JUDGE_S = 1.0
+_SESSION_LETTERS = 128
+_last_picked = attrgetter("picked")
+
+
+class Router:
+    """See the module. `seed` only decides among endpoints that were never picked."""
+
+    def __init__(self, settings: RouterSettings | None = None, seed: int = 0) -> None:
+        self.settings = settings = settings or RouterSettings()
+        self.retries = RetryBudget(percent=settings.retry_percent, floor_per_s=settings.retry_floor_per_s)
+        self.ejections: list[Ejection] = []
+        """Since somebody last took them: `ejections, router.ejections = router.ejections, []`. At most 100 are kept."""
+        self._policy = POLICIES[settings.policy]
+        self._uses_prefixes = settings.policy == "prefix"
+        self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
+        self._index = PrefixIndex(settings.prefix_blocks_max)
+        self._sessions: dict[str, Known] = {}
+        self._known: dict[str, Known] = {}
+        self._picks = 0
+        self._judged_s = 0.0
+
+    def pick(self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float) -> Pick | None:
+        """Where the request goes; None where no endpoint may have it now, and `survey` says why."""
+        field, refused = self._filter(ask, endpoints, now_s)
+        count = len(field.known)
+        if not count:
+            return None
+        if count == 1:
+            only = field.known[0]
+            reason = "the only endpoint" if len(endpoints) == 1 else "the only one that could take it"
+            return Pick(only.id, reason, ask, only, field.known, [1.0], field.loads, None, refused)
+        scores = self._scores(field)
+        top = max(scores)
+        if scores.count(top) == 1:
+            chosen = field.known[scores.index(top)]
+        else:
+            chosen = min(
+                [known for known, score in zip(field.known, scores, strict=True) if score == top], key=_last_picked
+            )
+        return Pick(
+            chosen.id, self.settings.policy, ask, chosen, field.known, scores, field.loads, field.prefixes, refused
+        )
+
+    def survey(self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float) -> tuple[Candidate, ...]:
+        """Every endpoint as a pick would see it now, for explaining a pick that was None."""
+        field, refused = self._filter(ask, endpoints, now_s)
+        if not field.known:
+            return tuple(Candidate(name, None, refusal) for name, refusal in refused)
+        scores = self._scores(field)
+        return Pick("", "", ask, field.known[0], field.known, scores, field.loads, field.prefixes, refused).candidates
+
+    def started(self, pick: Pick, now_s: float) -> None:
+        """The request goes to the picked endpoint now."""
+        known = pick.known
+        if pick.started:
+            raise ValueError("a pick is started once")
+        pick.started = True
+        known.in_flight += 1
+        pick.probe = known.breaker.started()
+        self._picks += 1
+        known.picked = self._picks
+        if not pick.ask.excluded:
+            self.retries.deposit(now_s)
+        if self._uses_prefixes and len(self._known) > 1 and self._known.get(known.id) is known:
+            self._remember(pick.ask, known)
+
+    def ended(
+        self, pick: Pick, outcome: Outcome, now_s: float, *, ttft_s: float | None = None, tpot_s: float | None = None
+    ) -> None:
+        """How it went. The second call for a pick, and one for a pick that never started, do nothing."""
+        if not pick.started or pick.ended:
+            return
+        pick.ended = True
+        known = pick.known
+        known.in_flight -= 1
+        known.breaker.ended(outcome, now_s, probe=pick.probe)
+        if not known.breaker.closed:
+            known.troubled = True
+        known.learn(outcome, ttft_s, tpot_s, now_s)
+        if now_s - self._judged_s >= _JUDGE_S:
+            self._judged_s = now_s
+            self.ejections = [*self.ejections, *judge(self._known.values(), self.settings.outliers, now_s)][-100:]
+
+    def forget(self, endpoint_id: str) -> None:
+        """The endpoint has left. What is in flight there may still end."""
+        known = self._known.pop(endpoint_id, None)
+        if known is not None:
+            self._index.leave(known.bit)
+            self._sessions = {key: holder for key, holder in self._sessions.items() if holder is not known}
+
+    def knows(self, endpoint_id: str) -> bool:
+        """Whether anything is remembered of it."""
+        return endpoint_id in self._known
+
+    def in_flight(self, endpoint_id: str) -> int:
+        """Requests of this router that are there now."""
+        known = self._known.get(endpoint_id)
+        return known.in_flight if known is not None else 0
+
+    def health(self, endpoint_id: str, now_s: float) -> Refusal | None:
+        """Why nothing may go there now, as far as breaker and ejection are concerned."""
+        known = self._known.get(endpoint_id)
+        return known.refusal(now_s) if known is not None else None
+
+    def _filter(
+        self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float
+    ) -> tuple[Field, list[tuple[str, Refusal]]]:
+        by_id = self._known
+        excluded = ask.excluded
+        queueing = self.settings.queueing_max
+        stale_s = now_s - self.settings.figures_s_max
+        passed: list[Endpoint] = []
+        everyone: list[Known] = []
+        loads: list[float] = []
+        free: list[float] = []
+        refused: list[tuple[str, Refusal]] = []
+        unknown_slots = False
+        for endpoint in endpoints:
+            name = endpoint.id
+            known = by_id.get(name)
+            if known is None or known.generation != endpoint.generation:
+                known = self._meet(endpoint)
+            observed_s = endpoint.observed_s
+            if observed_s != known.observed_s:
+                known.observed_s = observed_s
+                known.baseline = known.in_flight
+            load = in_flight = known.in_flight
+            if endpoint.running is not None and (observed_s is None or observed_s >= stale_s):
+                load = endpoint.running + (endpoint.waiting or 0) + in_flight - known.baseline
+                load = max(in_flight, load)
+            slots = endpoint.slots
+            if endpoint.state != "ready":
+                refused.append((name, "not ready"))
+            elif excluded and name in excluded:
+                refused.append((name, "tried already"))
+            elif known.troubled and (refusal := known.refusal(now_s)) is not None:
+                refused.append((name, refusal))
+            elif slots is None:
+                unknown_slots = True
+                passed.append(endpoint)
+                everyone.append(known)
+                loads.append(load)
+            elif load >= slots + queueing:
+                refused.append((name, "full"))
+            else:
+                passed.append(endpoint)
+                everyone.append(known)
+                loads.append(load)
+                free.append(1.0 - load / (slots + queueing))
+        if len(by_id) > 2 * len(endpoints) + _SLACK:
+            self._sweep(endpoints)
+        if unknown_slots:
+            most = max(loads) + 1.0
+            free = [1.0 - load / most for load in loads]
+        return Field(ask, now_s, self.settings, passed, everyone, loads, free, []), refused
+
+    def _scores(self, field: Field) -> list[float]:
+        if self._uses_prefixes:
+            ask = field.ask
+            if ask.blocks is None:
+                ask.blocks = chain(ask.prompt)
+            field.levels = self._index.match(ask.blocks, len(ask.prompt))
+            if ask.session:
+                field.session = self._sessions.get(ask.session[:_SESSION_LETTERS])
+        return self._policy(field)
+
+    def _remember(self, ask: RouteAsk, known: Known) -> None:
+        if ask.blocks is None:
+            ask.blocks = chain(ask.prompt)
+        self._index.learn(ask.blocks, known.bit)
+        if ask.session:
+            session = ask.session[:_SESSION_LETTERS]
+            self._sessions.pop(session, None)
+            self._sessions[session] = known
+            if len(self._sessions) > self.settings.sessions_max:
+                del self._sessions[next(iter(self._sessions))]
+
+    def _meet(self, endpoint: Endpoint) -> Known:
+        self.forget(endpoint.id)
+        settings = self.settings
+        known = Known(
+            endpoint,
+            bit=self._index.join(),
+            breaker=Breaker(
+                failures_max=settings.failures_max,
+                open_s=settings.open_s,
+                open_s_max=settings.open_s_max,
+                probes_max=settings.probes_max,
+            ),
+            hashed=zlib.crc32(endpoint.id.encode()),
+            half_life_s=settings.half_life_s,
+        )
+        known.picked = -self._random.random()
+        self._known[endpoint.id] = known
+        return known
+
+    def _sweep(self, endpoints: Sequence[Endpoint]) -> None:
+        """Those that have left and of whom nobody told: the router never grows beyond its fleet for long."""
+        present = {endpoint.id for endpoint in endpoints}
+        for name in [name for name, known in self._known.items() if name not in present and not known.in_flight]:
+            self.forget(name)
