@@ -50,7 +50,8 @@ an error event in place of its last one.
 WHEN: dict[type[errors.ApiError], str] = {
     errors.BadRequest: "a wrong type, a value out of range, or something that cannot be done here; `param` says where",
     errors.InvalidJson: "the body is not JSON",
-    errors.UnknownParameter: "a field that does not exist; the message names the nearest one that does",
+    errors.UnknownParameter: "a strange field, where `requests.unknown_fields` is `refuse` or a needed one is missing",
+    errors.RequestTooComplex: "deeper, or more of something, than `requests` in the configuration takes",
     errors.ContextTooLong: "the prompt has more tokens than the model's context; the message has both numbers",
     errors.Unauthorized: "no key, or one that is unknown, revoked or expired",
     errors.Forbidden: "reserved for roles, which do not exist yet",
@@ -87,8 +88,8 @@ models, APIs and status codes. This page is generated from `src/inhouse/telemetr
 ENDPOINTS_HEAD = """\
 # Endpoints and their parameters
 
-Every path of the API and every field that it takes; a path or field that is not here is refused. Some fields are taken
-only for the sake of clients and change nothing, some are refused when they ask for something:
+Every path of the API and every field that it takes; a path that is not here is refused, a field passed over. Some
+fields are taken only for the sake of clients and change nothing, some are refused when they ask for something:
 [the API](../api.md) says which. The same as a document: `GET /openapi.json`, and as a page to try it on: `GET /docs`.
 This page is generated from the structs in `src/inhouse/wire/` that decode the requests.
 

@@ -6,7 +6,7 @@
     ├── WeightsError                    weights: missing, corrupt, refused by the hub
     ├── EngineStartError                an engine that did not start, with its own reason
     └── ApiError                        anything that a client of the API can be told
-        ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota are kinds of it
+        ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota …
         ├── Unauthorized        401
         ├── Forbidden           403
         ├── NotFound            404     ModelNotFound
@@ -94,7 +94,19 @@ class InvalidJson(BadRequest):
 
 
 class UnknownParameter(BadRequest):
+    """`known` are the fields that exist in that place."""
+
     code = "unknown_parameter"
+
+    def __init__(self, message: str, *, param: str | None = None, known: tuple[str, ...] = ()) -> None:
+        super().__init__(message, param=param)
+        self.known = known
+
+
+class RequestTooComplex(BadRequest):
+    """Deeper, or more of something, than one request may have."""
+
+    code = "request_too_complex"
 
 
 class ContextTooLong(BadRequest):

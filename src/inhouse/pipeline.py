@@ -32,6 +32,8 @@ class Request(direct.Client, Protocol):
 
     limit_headers: tuple[tuple[bytes, bytes], ...]
     """Where the caller's limits stand; they go with the answer."""
+    notes: list[tuple[bytes, bytes]]
+    """What was changed about the request on its way, as headers of the answer."""
 
     @property
     def entry(self) -> Entry: ...

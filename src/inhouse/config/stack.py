@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, setting
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.requests import RequestsSpec
 from inhouse.config.routing import RoutingSpec
 from inhouse.config.tenants import (
     Currency,
@@ -187,6 +188,9 @@ class Stack(Section):
     keys: dict[KeyId, KeySpec] = Field(default_factory=dict, description="Limits of single keys, by the key's id.")
     issuers: dict[str, IssuerSpec] = Field(
         default_factory=dict, description="Issuers of tokens (OIDC) that are accepted beside keys, by any name."
+    )
+    requests: RequestsSpec = Field(
+        default_factory=RequestsSpec, description="The shape that a request may have, and what becomes of the rest."
     )
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from inhouse.config import RequestsSpec
 from inhouse.errors import ApiError
 from inhouse.wire import completions, embeddings, errors, generate, messages, openai_chat, responses
 from inhouse.wire.call import Call
+from inhouse.wire.lenient import leniently
 
-Parse = Callable[[bytes, str, float], Call]
-"""(body, request id in hex, seconds since the epoch) → Call. Raises BadRequest."""
+Parse = Callable[[bytes, RequestsSpec, str, float], Call]
+"""(body, limits, request id in hex, seconds since the epoch) → Call. Raises BadRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +27,46 @@ class Api:
     """(error, request id) → body."""
 
 
-def _chat(body: bytes, id_hex: str, now_s: float) -> Call:
-    return openai_chat.parse(body)
+def parsed(api: Api, body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> tuple[Call, tuple[str, ...]]:
+    """The call, and the names of the fields that were passed over. Raises BadRequest."""
+    return leniently(lambda body: api.parse(body, limits, id_hex, now_s), body, limits)
 
 
-def _completions(body: bytes, id_hex: str, now_s: float) -> Call:
-    return completions.parse(body, id_hex=id_hex, now_s=now_s)
+def _chat(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
+    return openai_chat.parse(body, limits)
 
 
-def _embeddings(body: bytes, id_hex: str, now_s: float) -> Call:
+def _completions(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
+    return completions.parse(body, limits, id_hex=id_hex, now_s=now_s)
+
+
+def _embeddings(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     return embeddings.parse(body)
 
 
-def _responses(body: bytes, id_hex: str, now_s: float) -> Call:
+def _responses(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     found = responses.parse(body)
     return openai_chat.call(
-        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="input"
+        found.request, limits, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="input"
     )
 
 
-def _messages(body: bytes, id_hex: str, now_s: float) -> Call:
+def _messages(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     found = messages.parse(body)
     return openai_chat.call(
-        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="messages"
+        found.request,
+        limits,
+        stream=found.stream,
+        rendering=found.rendering(id_hex, now_s),
+        prompt_param="messages",
+        stop_param="stop_sequences",
     )
 
 
-def _generate(body: bytes, id_hex: str, now_s: float) -> Call:
+def _generate(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     found = generate.parse(body)
     return openai_chat.call(
-        found.request, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="text"
+        found.request, limits, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="text"
     )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -41,9 +41,11 @@ from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
 from inhouse.wire import errors, messages, openapi
 from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.lenient import leniently
 from inhouse.wire.openai_chat import jobs
 from inhouse.wire.openapi_shapes import DetokenizeRequest, TokenizeRequest
 
+T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 _CSP = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data:"
@@ -173,25 +175,29 @@ class _Doors:
         return _json(shown)
 
     async def tokenize(self, request: Request) -> Response:
-        wanted = _tokenize(await self._body(request))
+        wanted = await self._read(_tokenize, request)
         lane = find(self._parts.lanes, wanted.model)
         body = _encode({"content": wanted.content, "add_special": wanted.add_special})
         return _json(await _ask(lane, b"POST", b"/tokenize", body, dict[str, list[int]]))
 
     async def detokenize(self, request: Request) -> Response:
-        wanted = _detokenize(await self._body(request))
+        wanted = await self._read(_detokenize, request)
         lane = find(self._parts.lanes, wanted.model)
         return _json(await _ask(lane, b"POST", b"/detokenize", _encode({"tokens": wanted.tokens}), dict[str, str]))
 
     async def count_tokens(self, request: Request) -> Response:
-        wanted = messages.parse_count(await self._body(request))
+        wanted = await self._read(messages.parse_count, request)
         lane = find(self._parts.lanes, wanted.model)
-        body = jobs(wanted.request)[0].body
+        body = jobs(wanted.request, self._parts.stack.requests)[0].body
         counted = await _ask(lane, b"POST", b"/v1/chat/completions/input_tokens", body, _Counted)
         return Response(messages.render_count(counted.input_tokens), media_type="application/json")
 
     async def unreachable(self, request: Request) -> Response:
         raise InternalError("this path is served elsewhere")
+
+    async def _read(self, parse: Callable[[bytes], T], request: Request) -> T:
+        """The parsed body; fields that do not exist are passed over, where the stack has it so."""
+        return leniently(parse, await self._body(request), self._parts.stack.requests)[0]
 
     async def _body(self, request: Request) -> bytes:
         spec = self._parts.stack.gateway

@@ -19,12 +19,13 @@ from typing import Protocol
 
 from inhouse.engines.http import Reply
 from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
-from inhouse.gateway.apis import Api
+from inhouse.gateway.apis import Api, parsed
 from inhouse.pipeline import answer
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors
 from inhouse.wire.call import Call, View
+from inhouse.wire.lenient import ignored_header
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _EVENT_STREAM = (
@@ -75,6 +76,7 @@ class Exchange:
         self.message_event = _Flag()
         self.prefer_wait_s = 0.0
         self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.notes: list[tuple[bytes, bytes]] = []
         self._wire = wire
         self._parts = parts
         self._api = api
@@ -175,7 +177,10 @@ class Exchange:
 
     async def call(self) -> Call:
         body = await self._whole_body()
-        return self._api.parse(body, self.entry.request_id, time.time())
+        call, ignored = parsed(self._api, body, self._parts.stack.requests, self.entry.request_id, time.time())
+        if ignored:
+            self.notes.append(ignored_header(ignored))
+        return call
 
     async def _whole_body(self) -> bytes:
         if self._media is not None and b"json" not in self._media.lower():
@@ -239,7 +244,7 @@ class Exchange:
             self._wire.default_headers(),
             lines,
             self.entry.request_id.encode(),
-            b"".join([b"%b: %b\r\n" % header for header in self.limit_headers]),
+            b"".join([b"%b: %b\r\n" % header for header in (*self.limit_headers, *self.notes)]),
             self._cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from inhouse.core import Usage
 from inhouse.errors import ApiError
@@ -21,6 +21,8 @@ class Job:
     """What the client's API calls the prompt, for errors that speak of it."""
     answer_tokens_max: int | None = None
     """Longest answer that the client wants; None: as long as the context."""
+    source: Any = None
+    """The struct that `body` was written from, for those who have to write it anew (`wire/rewrite.py`)."""
 
 
 class View(Protocol):

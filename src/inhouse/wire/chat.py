@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from inhouse.config.requests import CHOICES_CEILING
 from inhouse.core import Usage
 from inhouse.errors import ApiError
 
@@ -19,8 +20,8 @@ Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TokensMax = Annotated[int, Meta(ge=1, le=10_000_000)]
-Choices = Annotated[int, Meta(ge=1, le=16)]
-StopWords = str | Annotated[list[str], Meta(max_length=16)] | None
+Choices = Annotated[int, Meta(ge=1, le=CHOICES_CEILING)]
+StopWords = str | list[str] | None
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 

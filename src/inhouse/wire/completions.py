@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from inhouse.config.requests import REQUESTS, RequestsSpec
 from inhouse.core import Usage
 from inhouse.errors import ApiError, BadRequest
 from inhouse.wire import errors, sse
@@ -26,6 +27,7 @@ from inhouse.wire.chat import (
     Unit,
 )
 from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.guard import check_no_nul, check_sampling
 from inhouse.wire.openai_chat import spread, usage_body
 from inhouse.wire.views import Tracking, raise_failure
 
@@ -91,9 +93,10 @@ _decode = RequestDecoder(CompletionRequest)
 _encode = msgspec.json.Encoder().encode
 
 
-def parse(body: bytes | bytearray, *, id_hex: str, now_s: float) -> Call:
+def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS, *, id_hex: str, now_s: float) -> Call:
     """A completion request as a Call. Raises BadRequest."""
     request = _decode(body)
+    check_sampling(request.n, request.stop, limits)
     prompts = _prompts(request)
     _refuse_impossible(request, prompts)
     jobs: list[Job] = []
@@ -154,6 +157,9 @@ def _refuse_impossible(request: CompletionRequest, prompts: list[str | list[int]
         raise BadRequest("`best_of` is not supported beyond `n`", param="best_of")
     if request.echo and (request.logprobs is not None or not all(isinstance(prompt, str) for prompt in prompts)):
         raise BadRequest("`echo` works for text prompts without `logprobs` only", param="echo")
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            check_no_nul(prompt, "prompt")
     if request.stream_options is not None and not request.stream:
         raise BadRequest("`stream_options` is only allowed when `stream` is true", param="stream_options")
 

@@ -41,7 +41,7 @@ class RequestDecoder(Generic[S]):
             name = _path(match[2]) + match[1]
             near = difflib.get_close_matches(match[1], self._fields, n=1)
             hint = f"; did you mean `{near[0]}`?" if near else "; the fields that exist are listed in /docs"
-            return UnknownParameter(f"unknown parameter `{name}`{hint}", param=name)
+            return UnknownParameter(f"unknown parameter `{name}`{hint}", param=name, known=self._fields)
         if match := _MISSING.match(text):
             name = _path(match[2]) + match[1]
             return BadRequest(f"missing required parameter `{name}`", param=name)

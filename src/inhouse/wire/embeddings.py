@@ -13,6 +13,7 @@ from inhouse.wire import errors
 from inhouse.wire.call import Call, Job
 from inhouse.wire.chat import EngineUsage
 from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.guard import check_no_nul
 
 PATH = b"/v1/embeddings"
 INPUTS_MAX = 2048
@@ -88,6 +89,9 @@ def _inputs(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
             raise BadRequest("`input` mixes token ids with texts; send one kind", param="input")
     if len(found) > INPUTS_MAX:
         raise BadRequest(f"`input` has {len(found)} items; at most {INPUTS_MAX} in one request", param="input")
+    for text in found:
+        if isinstance(text, str):
+            check_no_nul(text, "input")
     if "" in found:
         raise BadRequest("`input` has an empty text; every text needs at least one character", param="input")
     return found

@@ -8,7 +8,7 @@ from typing import Generic
 
 import msgspec
 
-from inhouse.errors import BadRequest
+from inhouse.errors import BadRequest, UnknownParameter
 from inhouse.wire.decode import RequestDecoder, S
 
 _INDEX = re.compile(r"\[\d+\]")
@@ -32,6 +32,8 @@ class HintedDecoder(Generic[S]):
             raise self._complete(error, at) from None
 
     def _complete(self, error: BadRequest, at: str) -> BadRequest:
+        if isinstance(error, UnknownParameter):
+            return error
         param, message = error.param, error.message
         if at and param is None:
             param, message = at, f"invalid value for `{at}`: {message.partition(': ')[2] or message}"

@@ -134,7 +134,7 @@ class MessagesRequest(CountRequest, forbid_unknown_fields=True, kw_only=True):
 
     max_tokens: TokensMax
     stream: bool | None = None
-    stop_sequences: Annotated[list[str], Meta(max_length=16)] | None = None
+    stop_sequences: list[str] | None = None
     temperature: Unit | None = None
     top_p: Unit | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None

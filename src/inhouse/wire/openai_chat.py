@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from inhouse.config.requests import REQUESTS, RequestsSpec
 from inhouse.core import Usage
 from inhouse.errors import ApiError, BadRequest
 from inhouse.wire import errors, sse
@@ -27,6 +28,7 @@ from inhouse.wire.chat import (
     ToolCall,
 )
 from inhouse.wire.decode import RequestDecoder
+from inhouse.wire.guard import check_chat
 from inhouse.wire.views import RelayView, RenderedView, WholeView
 
 _decode = RequestDecoder(ChatRequest)
@@ -64,7 +66,7 @@ class EngineChat(Struct, omit_defaults=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-def parse(body: bytes | bytearray) -> Call:
+def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
     """A chat request as a Call. Raises BadRequest."""
     request = _decode(body)
     options = request.stream_options
@@ -81,20 +83,31 @@ def parse(body: bytes | bytearray) -> Call:
         view = RelayView(include_usage=include_usage)
     else:
         view = RenderedView(rendering, choices=count)
-    return Call(request.model, jobs(request), view, count)
+    return Call(request.model, jobs(request, limits), view, count)
 
 
-def call(request: ChatRequest, *, stream: bool, rendering: Rendering, prompt_param: str) -> Call:
+def call(
+    request: ChatRequest,
+    limits: RequestsSpec,
+    *,
+    stream: bool,
+    rendering: Rendering,
+    prompt_param: str,
+    stop_param: str = "stop",
+) -> Call:
     """A Call for another API that was translated into a chat request of one choice."""
     view = RenderedView(rendering) if stream else WholeView(rendering)
-    return Call(request.model, jobs(request, prompt_param), view)
+    return Call(request.model, jobs(request, limits, prompt_param, stop_param), view)
 
 
-def jobs(request: ChatRequest, prompt_param: str = "messages") -> tuple[Job, ...]:
+def jobs(
+    request: ChatRequest, limits: RequestsSpec = REQUESTS, prompt_param: str = "messages", stop_param: str = "stop"
+) -> tuple[Job, ...]:
     """One job for each of `n` choices; with a seed, each choice has its own, so that they differ.
 
-    Raises BadRequest for what no engine here can do.
+    Raises BadRequest for what is beyond `limits`, and for what no engine here can do.
     """
+    check_chat(request, limits, prompt_param=prompt_param, stop_param=stop_param)
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("`top_logprobs` needs `logprobs` to be true", param="top_logprobs")
     tools, choice = _tools(request)
@@ -128,12 +141,13 @@ def jobs(request: ChatRequest, prompt_param: str = "messages") -> tuple[Job, ...
 
 def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:
     """`count` jobs of one engine request, each with a seed of its own where one was given."""
-    found = []
-    for index in range(count):
-        one = engine
-        if index and engine.seed is not None:
-            one = msgspec.structs.replace(engine, seed=engine.seed + index)
-        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens))
+    first = Job(path, _encode(engine), True, prompt_param, engine.max_tokens, engine)
+    if count == 1 or engine.seed is None:
+        return (first,) * count
+    found = [first]
+    for index in range(1, count):
+        one = msgspec.structs.replace(engine, seed=engine.seed + index)
+        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens, one))
     return tuple(found)
 
 
