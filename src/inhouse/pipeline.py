@@ -23,6 +23,7 @@ from inhouse.dispatch.reserve import reserve
 from inhouse.errors import ApiError, InternalError, ShuttingDown
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
+from inhouse.telemetry.story import Held
 from inhouse.tenancy.roles import require
 from inhouse.wire.call import Call, View
 
@@ -58,6 +59,7 @@ class Request(direct.Client, Protocol):
 async def answer(parts: Parts, request: Request) -> None:
     """Answers one request. Never raises; every way out is told to the client and booked."""
     entry = request.entry
+    entry.begun = True
     view: View | None = None
     try:
         if parts.draining:
@@ -72,11 +74,14 @@ async def answer(parts: Parts, request: Request) -> None:
         share = parts.shares.of(identity.tenant)
         call, bound, hold = await reserve(parts.quotas, identity, found, call)
         with hold:
+            if hold.scopes:
+                entry.step(Held(asyncio.get_running_loop().time(), hold.scopes, *hold.held))
             request.limit_headers = hold.headers
             try:
                 request.finish(view, await direct.answer(call, found, share, request, entry))
             finally:
                 hold.settle(bound.spent(view.usage, view.events_seen))
+                entry.money = hold.money
         entry.status = 200
     except ApiError as error:
         _fail(request, view, error)
@@ -100,6 +105,13 @@ def _fail(request: Request, view: View | None, error: ApiError) -> None:
         request.entry.status = error.status
 
 
+def never_begun(parts: Parts, entry: Entry) -> None:
+    """Books a request whose client left before its turn on the connection, or before the event loop came to it."""
+    entry.begun = True
+    entry.status = HUNG_UP
+    _book(parts, entry, None)
+
+
 def _book(parts: Parts, entry: Entry, view: View | None) -> None:
     entry.ended_s = asyncio.get_running_loop().time()
     if view is not None:
@@ -108,3 +120,4 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
         entry.usage = view.usage if view.usage.total_tokens else Usage(completion_tokens=view.events_seen)
     parts.metrics.book(entry)
     parts.log.request(entry)
+    parts.recent.keep(entry)

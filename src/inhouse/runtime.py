@@ -26,6 +26,7 @@ from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.keys import first_key
 from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
@@ -54,6 +55,7 @@ class Parts:
     quotas: Quotas
     log: Log
     metrics: Metrics
+    recent: Recent
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, in the event loop."""
@@ -78,7 +80,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
         identify = auth.identify if stack.auth.enabled else _anyone
-        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics)
+        recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
+        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent)
         parts.sweepers += [auth.refresh, quotas.flush]
         folder = Path(exits.enter_context(_temporary_folder()))
         tasks = [

@@ -26,6 +26,8 @@ STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n
 class FakeLane:
     """As much of a lane as a call needs: turns, and the way to the engine."""
 
+    endpoint = "local-0"
+
     model = "m"
 
     def __init__(self, pool: Pool, slots: int) -> None:

@@ -27,9 +27,9 @@ def test_the_tables_are_complete() -> None:
 
 @pytest.mark.parametrize("identity", [caller(), caller("developer"), ANONYMOUS])
 def test_a_caller_without_roles_is_a_developer(identity: Identity) -> None:
-    """What keys could do before there were roles, they can do: infer, list, count, look at slots; and nothing more."""
+    """What keys could do before there were roles, they can do: infer, list, count, look at slots and at their own."""
     can = {permission for permission in PERMISSIONS if allows(identity, permission)}
-    assert can == {"infer", "models.read", "tokens.count", "slots.read", "usage.read_own"}
+    assert can == {"infer", "models.read", "tokens.count", "slots.read", "usage.read_own", "requests.read_own"}
 
 
 def test_an_auditor_reads_and_changes_nothing() -> None:

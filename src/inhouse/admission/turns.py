@@ -48,10 +48,11 @@ class Turns:
 class Turn:
     """One use of a slot. A waiter that is cancelled gives its place, or the slot it was just granted, back.
 
-    `tokens_used` is set by the holder before it leaves; None counts as `tokens_max`.
+    `tokens_used` is set by the holder before it leaves; None counts as `tokens_max`. `place` is that in the queue when
+    it came (1 is next), `waited_s` is known once the waiting has ended in any way.
     """
 
-    __slots__ = ("_ask", "_ticket", "_turns", "_wait_s", "tokens_used", "waited_s")
+    __slots__ = ("_ask", "_ticket", "_turns", "_wait_s", "place", "tokens_used", "waited_s")
 
     def __init__(self, turns: Turns, wait_s: float, ask: Ask) -> None:
         self._turns = turns
@@ -59,6 +60,7 @@ class Turn:
         self._ask = ask
         self.tokens_used: int | None = None
         self._ticket: Ticket | None = None
+        self.place = 0
         self.waited_s = 0.0
 
     async def __aenter__(self) -> Turn:
@@ -89,12 +91,14 @@ class Turn:
         if turns.queue.offer(ticket, now_s):
             return self
         granted = asyncio.get_running_loop().create_future()
+        self.place = turns.queue.waiting
         try:
             await granted
         except BaseException:
             turns.queue.release(ticket, turns.now_s(), 0)
             raise
-        self.waited_s = turns.now_s() - now_s
+        finally:
+            self.waited_s = turns.now_s() - now_s
         return self
 
     async def __aexit__(

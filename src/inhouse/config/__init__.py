@@ -6,13 +6,16 @@ Not here: what a setting does. Importing this brings in pydantic, so commands th
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.problems import Problem, StackProblems
 from inhouse.config.read import Reading, load, read
+from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.schema import schema
 from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
 from inhouse.config.tenants import KeySpec, LimitsSpec, PriceSpec, TenantSpec
 
 __all__ = [
+    "AuditSpec",
     "AuthSpec",
+    "ExplainSpec",
     "GatewaySpec",
     "IssuerSpec",
     "KeySpec",

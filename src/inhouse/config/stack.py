@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, setting
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routing import RoutingSpec
 from inhouse.config.tenants import (
@@ -192,6 +193,8 @@ class Stack(Section):
     requests: RequestsSpec = Field(
         default_factory=RequestsSpec, description="The shape that a request may have, and what becomes of the rest."
     )
+    audit: AuditSpec = Field(default_factory=AuditSpec, description="The record of who did what.")
+    explain: ExplainSpec = Field(default_factory=ExplainSpec, description="What is remembered of the last requests.")
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ from inhouse.errors import (
     WaitedTooLong,
 )
 from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.story import Asked, Failed
 from inhouse.wire.call import Call, Job, View
 from inhouse.wire.sse import EventCutter
 
@@ -100,15 +101,23 @@ async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, clien
 
 
 async def _in_turn(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
-    async with lane.turn(client.prefer_wait_s, lane.ask(job, share)) as turn:
+    turn = lane.turn(client.prefer_wait_s, lane.ask(job, share))
+    try:
+        async with turn:
+            try:
+                await _ask_engine(index, job, view, lane, client, entry)
+            finally:
+                turn.tokens_used = view.tokens_of(index)
+    except EngineError as error:
+        entry.step(Failed(asyncio.get_running_loop().time(), lane.endpoint, error.code, index))
+        raise
+    finally:
         entry.waited_s = max(entry.waited_s, turn.waited_s)
-        try:
-            await _ask_engine(index, job, view, lane, client, entry)
-        finally:
-            turn.tokens_used = view.tokens_of(index)
+        entry.place = max(entry.place, turn.place)
 
 
 async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
+    entry.step(Asked(asyncio.get_running_loop().time(), lane.endpoint, index))
     reply = await lane.pool().request(b"POST", job.path, job.body)
     if reply.status != 200:
         raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)

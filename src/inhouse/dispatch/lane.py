@@ -55,6 +55,11 @@ class Lane:
         return "fetching" if self.replica is None else self.replica.state
 
     @property
+    def endpoint(self) -> str:
+        """The name of the replica that answers, as in `local-0`: the first one that this process started."""
+        return "local-0"
+
+    @property
     def context_tokens(self) -> int:
         """Of one request, prompt and answer together; without bound while that is not known."""
         return self.replica.context_tokens if self.replica is not None else _CONTEXT_UNKNOWN

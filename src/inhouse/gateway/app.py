@@ -36,6 +36,7 @@ from inhouse.errors import (
     UnsupportedMedia,
 )
 from inhouse.gateway.apis import APIS
+from inhouse.gateway.records import Records
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
@@ -44,6 +45,7 @@ from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.lenient import leniently
 from inhouse.wire.openai_chat import jobs
 from inhouse.wire.openapi_shapes import DetokenizeRequest, TokenizeRequest
+from inhouse.wire.records import sane_request_id
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -69,7 +71,7 @@ _detokenize = RequestDecoder(DetokenizeRequest)
 
 def build(parts: Parts) -> ASGIApp:
     """The app for one process."""
-    doors = _Doors(parts)
+    doors, records = _Doors(parts), Records(parts)
     get, post = ["GET"], ["POST"]
     routes = [
         Route("/", doors.index, methods=get),
@@ -86,6 +88,7 @@ def build(parts: Parts) -> ASGIApp:
         Route("/tokenize", doors.guarded(doors.tokenize, "tokens.count"), methods=post),
         Route("/detokenize", doors.guarded(doors.detokenize, "tokens.count"), methods=post),
         Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens, "tokens.count"), methods=post),
+        Route("/admin/requests/{id:path}", doors.guarded(records.explain, "requests.read_own"), methods=get),
         # the protocol takes these before they come here; the routes are for what it leaves: other methods
         *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
     ]
@@ -101,13 +104,14 @@ def build(parts: Parts) -> ASGIApp:
 
 
 class _Numbered:
-    """Gives every response an `x-request-id`, as the hot endpoints do."""
+    """Gives every response an `x-request-id`, the client's where it is sane, as the hot endpoints do."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["request_id"] = request_id = os.urandom(12).hex()
+        own = next((value for name, value in scope.get("headers", ()) if name == b"x-request-id"), b"")
+        scope["request_id"] = request_id = sane_request_id(own) or os.urandom(12).hex()
 
         async def numbered(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -132,6 +136,7 @@ class _Doors:
             raw = [headers.get(name) for name in ("authorization", "x-api-key")]
             identity = self._parts.identify(*(None if value is None else value.encode("latin-1") for value in raw))
             require(identity, permission)
+            request.scope["identity"] = identity
             return await handler(request)
 
         return guard

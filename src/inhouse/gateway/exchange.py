@@ -20,12 +20,13 @@ from typing import Protocol
 from inhouse.engines.http import Reply
 from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
 from inhouse.gateway.apis import Api, parsed
-from inhouse.pipeline import answer
+from inhouse.pipeline import answer, never_begun
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
+from inhouse.wire.records import sane_request_id
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _EVENT_STREAM = (
@@ -69,7 +70,8 @@ class Exchange:
         expects_continue: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.entry = Entry(request_id=os.urandom(12).hex(), api=api.name, arrived_s=loop.time())
+        self._id_hex = os.urandom(12).hex()
+        self.entry = Entry(request_id=self._id_hex, api=api.name, arrived_s=loop.time())
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
@@ -113,6 +115,8 @@ class Exchange:
                 self._media = value
             case b"content-length":
                 self._check_length(int(value) if value.isdigit() else 0)
+            case b"x-request-id":
+                self.entry.request_id = sane_request_id(value) or self._id_hex
             case b"prefer":
                 self.prefer_wait_s = _wait_of(value)
             case b"origin":
@@ -139,6 +143,8 @@ class Exchange:
         self.disconnected = True
         if self._task is not None and not self.response_complete:
             self._task.cancel()
+        if not self.entry.begun:  # the task, if there is one, ends without having run
+            never_begun(self._parts, self.entry)
 
     def stop(self, reason: ApiError) -> None:
         """The server ends the answer and says why."""
@@ -177,7 +183,7 @@ class Exchange:
 
     async def call(self) -> Call:
         body = await self._whole_body()
-        call, ignored = parsed(self._api, body, self._parts.stack.requests, self.entry.request_id, time.time())
+        call, ignored = parsed(self._api, body, self._parts.stack.requests, self._id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
         return call

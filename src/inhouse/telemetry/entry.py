@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from inhouse.core import Usage
+from inhouse.telemetry.story import STEPS_MAX, Step
 
 HUNG_UP = 499
 """Status in logs and metrics of a request whose client left; nothing is sent with it (nginx's convention)."""
 
-
 NOTHING = Usage()
+
+FactName = Literal["credential"]
+FACTS: dict[FactName, str] = {
+    "credential": "why nobody was proven: `missing`, `malformed`, `unknown`, `expired` or `revoked`",
+}
+"""What may stand in a request's facts: the names are fixed, the values are numbers or words of ours."""
 
 
 @dataclass(slots=True)
@@ -23,15 +30,37 @@ class Entry:
     key_id: str = "-"
     tenant: str = "-"
     model: str = "-"
+    client: str = ""
+    """The address that the connection came from, where the stack wants it noted."""
     status: int = 0
     code: str = ""
     waited_s: float = 0.0
+    place: int = 0
+    """In the queue, when it came: 1 was next. 0: it did not wait."""
     first_token_s: float | None = None
     ended_s: float = 0.0
     usage: Usage = NOTHING
+    money: int = 0
+    """What it cost, in millionths of the stack's currency."""
     events: int = 0
     failed: bool = False
     """The answer had begun (status 200) and ended with an error event."""
+    begun: bool = False
+    """The pipeline has seen it; a client may leave before."""
+    facts: dict[FactName, int | float | str] | None = None
+    steps: list[Step] = field(default_factory=list)
+    """What happened on the way, for `inhouse explain`."""
+
+    def note(self, name: FactName, value: float | str) -> None:
+        """A fact for log, audit and explanation. Never content, nothing that a client sent."""
+        if self.facts is None:
+            self.facts = {}
+        self.facts[name] = value
+
+    def step(self, step: Step) -> None:
+        """Beyond `STEPS_MAX` the newest are left out."""
+        if len(self.steps) < STEPS_MAX:
+            self.steps.append(step)
 
     @property
     def ttft_s(self) -> float | None:

@@ -28,9 +28,12 @@ _RETRY_S = 5.0
 
 
 class Hold:
-    """What one request holds. Settled once, by `settle` or by leaving the block; `headers` belong to its response."""
+    """What one request holds. Settled once, by `settle` or by leaving the block; `headers` belong to its response.
 
-    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms")
+    `money` is what it came to, in millionths, once it is settled.
+    """
+
+    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms", "money")
 
     def __init__(
         self,
@@ -50,18 +53,29 @@ class Hold:
         self._reservation = reservation
         self._at = at
         self._settled = False
+        self.money = 0
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Where the limits per minute stood when the request was let in, in OpenAI's form."""
         return () if self._reservation is None else reservation_headers(self._reservation)
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Where something is held; none where nothing limits the request."""
+        return () if self._reservation is None else self._reservation.scopes
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Tokens and money (in millionths) that are held."""
+        return (0, 0) if self._reservation is None else (self._reservation.tokens, self._reservation.money)
+
     def settle(self, used: Usage) -> None:
         """Charges what was used and gives back the rest. Never raises; a second time changes nothing."""
         if self._settled:
             return
         self._settled = True
-        money = self._terms.price.cost(used)
+        money = self.money = self._terms.price.cost(used)
         self._quotas.settle(self._reservation, used.total_tokens, money)
         self._quotas.count(self._at.wall_us // DAY_US, self._identity, self._model, used, money)
 

@@ -27,6 +27,8 @@ Permission = Literal[
     "keys.manage",
     "tenants.manage",
     "audit.read",
+    "requests.read_own",
+    "requests.read",
     "route.override",
     "chaos.run",
 ]
@@ -43,6 +45,8 @@ PERMISSIONS: dict[Permission, str] = {
     "keys.manage": "make, rotate and revoke keys",
     "tenants.manage": "make and change tenants and their limits",
     "audit.read": "read the audit log",
+    "requests.read_own": "see how a request of one's own tenant fared",
+    "requests.read": "see how any request fared",
     "route.override": "choose the endpoint that answers, past the routing policy",
     "chaos.run": "inject faults",
 }
@@ -59,11 +63,15 @@ ROLES: dict[str, frozenset[Permission]] = {
             "usage.read_own",
             "usage.read",
             "keys.read",
+            "requests.read_own",
+            "requests.read",
             "route.override",
             "chaos.run",
         }
     ),
-    "developer": frozenset({"infer", "models.read", "tokens.count", "slots.read", "usage.read_own"}),
+    "developer": frozenset(
+        {"infer", "models.read", "tokens.count", "slots.read", "usage.read_own", "requests.read_own"}
+    ),
     "auditor": frozenset(
         {
             "models.read",
@@ -73,6 +81,8 @@ ROLES: dict[str, frozenset[Permission]] = {
             "usage.read",
             "keys.read",
             "audit.read",
+            "requests.read_own",
+            "requests.read",
         }
     ),
 }

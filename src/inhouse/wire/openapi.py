@@ -6,6 +6,7 @@ taken, and the other way round. The table of operations is in `openapi_operation
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ _ERRORS = {
     400: "The request is wrong: bad JSON, a wrong type, an unknown parameter, or a prompt longer than the context.",
     401: "No key, or one that is not known.",
     403: "The key may not do this.",
-    404: "No such model; the message names those that exist.",
+    404: "No such thing; of models, the message names those that exist.",
     408: "The request took too long to arrive.",
     413: "The body is larger than `gateway.request_bytes_max`.",
     415: "The body is not JSON.",
@@ -86,8 +87,10 @@ def _operation(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[
     if operation.request is not None:
         content = {"schema": refs[operation.request], "example": operation.example}
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
-    if "{model}" in operation.path:
-        found["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if names := re.findall(r"{(\w+)}", operation.path):
+        found["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
     if operation.open:
         found["security"] = []
     return found
@@ -113,5 +116,7 @@ def _refusals(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[s
 
 
 def _operation_id(operation: Operation) -> str:
-    words = operation.path.removeprefix("/v1").replace("{model}", "one").strip("/").replace("/", "_")
+    words = (
+        operation.path.removeprefix("/v1").replace("{model}", "one").replace("{id}", "one").strip("/").replace("/", "_")
+    )
     return f"{operation.method}_{words}"

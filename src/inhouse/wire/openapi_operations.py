@@ -27,6 +27,7 @@ from inhouse.wire.openapi_shapes import (
     TokenizeBody,
     TokenizeRequest,
 )
+from inhouse.wire.records import StoryList
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
 
@@ -174,6 +175,15 @@ OPERATIONS = (
         answer=list[SlotReport],
         answers="The slots of each model.",
         errors=(*ASK, 502),
+    ),
+    Operation(
+        path="/admin/requests/{id}",
+        method="get",
+        summary="How a request fared: its limits, wait, engines, timings and ending",
+        tag="Operate",
+        answer=StoryList,
+        answers="The remembered requests with this id, the newest first; without `requests.read`, the own tenant's.",
+        errors=(*ASK, 404),
     ),
     Operation(
         path="/health",

@@ -1,0 +1,65 @@
+"""What happened to a request on its way, as small facts in their order: limits met, engines asked, what failed.
+
+A step is added where the thing happens (`Entry.step`) and shown by `inhouse explain` and `GET /admin/requests/{id}`.
+Its fields are names, numbers and words of ours, never content. A new kind is a struct here and one name in `Step`.
+Times (`at_s`) are seconds of the event loop's clock; they are shown as seconds after the request's arrival.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+STEPS_MAX = 64
+
+
+class Held(msgspec.Struct, frozen=True, tag_field="what", tag="held"):
+    """Quotas were asked: what the request may use at most is held in these scopes."""
+
+    at_s: float
+    scopes: tuple[str, ...]
+    """As in `tenant:acme`, `key:k4w7qd2mzp`, `model:chat`."""
+    tokens: int
+    money: int
+    """In millionths of the currency."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An endpoint that could have been picked. Each score is between 0 and 1, `score` is their weighted sum."""
+
+    endpoint: str
+    score: float | None = None
+    scores: dict[str, float] = {}
+    out: str = ""
+    """The filter that took it out, if one did."""
+
+
+class Picked(msgspec.Struct, frozen=True, tag_field="what", tag="picked"):
+    """Routing chose an endpoint."""
+
+    at_s: float
+    endpoint: str
+    policy: str
+    why: str
+    """A fixed phrase."""
+    candidates: tuple[Candidate, ...] = ()
+
+
+class Asked(msgspec.Struct, frozen=True, tag_field="what", tag="asked"):
+    """The request went to the engine behind an endpoint; the second time is a retry or another choice of `n`."""
+
+    at_s: float
+    endpoint: str
+    job: int = 0
+    """Which of the request's jobs: choices, prompts, texts."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag_field="what", tag="failed"):
+    """An endpoint did not answer, or broke off."""
+
+    at_s: float
+    endpoint: str
+    code: str
+    job: int = 0
+
+
+Step = Held | Picked | Asked | Failed
