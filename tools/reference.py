@@ -71,7 +71,10 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.Unavailable: "the model did not load, too many connections are open, or keys cannot be checked",
     errors.ModelLoading: "the model still loads; `Prefer: wait=60` waits for it",
     errors.ShuttingDown: "the gateway is about to stop",
-    errors.WaitedTooLong: "no slot became free within `queue_wait_max`",
+    errors.WaitedTooLong: "no slot became free within `queue_wait_max`, or what the client allows for waiting",
+    errors.FirstTokenTimeout: "the engine had the request and sent no token for `first_token_timeout`",
+    errors.TokenGapTimeout: "no token followed the last one for `token_gap_timeout`",
+    errors.TotalTimeout: "the answer was not finished `total_timeout` after the request had arrived",
     errors.EngineTimeout: "the engine was silent for `idle_timeout`, or did not accept a connection",
 }
 

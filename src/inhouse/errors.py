@@ -19,6 +19,9 @@
         ├── RateLimited         429     QuotaExceeded
         ├── Unavailable         503     ModelLoading, ShuttingDown
         ├── WaitedTooLong       504
+        ├── FirstTokenTimeout   504
+        ├── TokenGapTimeout     504
+        ├── TotalTimeout        504
         └── EngineError         502     EngineTimeout 504
 
 Raised as the specific class where the fact is known; rendered in `wire/errors.py`, in the API's own shape.
@@ -212,6 +215,26 @@ class WaitedTooLong(ApiError):
     status = 504
     type = "server_error"
     code = "queue_timeout"
+
+
+class FirstTokenTimeout(ApiError):
+    status = 504
+    type = "server_error"
+    code = "first_token_timeout"
+    origin = "engine"
+
+
+class TokenGapTimeout(ApiError):
+    status = 504
+    type = "server_error"
+    code = "token_gap_timeout"
+    origin = "engine"
+
+
+class TotalTimeout(ApiError):
+    status = 504
+    type = "server_error"
+    code = "total_timeout"
 
 
 class EngineError(ApiError):

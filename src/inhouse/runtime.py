@@ -18,6 +18,7 @@ from inhouse.admission.turns import Turns
 from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.watch import TimeLimits
 from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
@@ -158,10 +159,15 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
         model=name,
         source=spec.source,
         created_s=int(time.time()),
-        turns=Turns(_queue(name, spec)),
+        turns=Turns(_queue(name, spec), notice_every_s=spec.queue_notice_every),
         alone=Turns(_queue(name, spec)),
         load_wait_s=spec.load_wait,
-        queue_wait_s=spec.queue_wait_max,
+        limits=TimeLimits(
+            wait_s=spec.queue_wait_max,
+            first_token_s=spec.first_token_timeout,
+            token_gap_s=spec.token_gap_timeout,
+            total_s=spec.total_timeout,
+        ),
     )
 
 
@@ -260,7 +266,7 @@ async def _tick(parts: Parts) -> None:
     ticks = 0
     while True:
         parts.heartbeat_s = time.monotonic()
-        work = [lane.expire for lane in parts.lanes.values()]
+        work = [lane.tick for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
         for one in [*work, parts.metrics.flush]:

@@ -482,7 +482,7 @@ def test_the_estimated_position_knows_the_classes(priority: Priority, position: 
         at.offer(f"s{n}", priority="standard")
     at.offer("n1", priority=priority)
     assert at.queue.position(at.tickets["n1"]) == pytest.approx(position, abs=12)
-    assert at.queue.wait_estimate_s(at.tickets["n1"]) == 2.0 * at.queue.position(at.tickets["n1"])
+    assert at.queue.wait_estimate_s(at.now_s, at.tickets["n1"]) == 2.0 * at.queue.position(at.tickets["n1"])
 
 
 def test_a_weight_of_zero_is_refused() -> None:

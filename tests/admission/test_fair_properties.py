@@ -230,7 +230,7 @@ class QueueAndModel(RuleBasedStateMachine):
     def positions_are_places_among_those_that_wait(self) -> None:
         for entry in self.waiting:
             assert 1 <= self.queue.position(entry.ticket) <= len(self.waiting)
-            assert self.queue.wait_estimate_s(entry.ticket) >= 0
+            assert self.queue.wait_estimate_s(self.now_s, entry.ticket) >= 0
         assert all(self.queue.position(entry.ticket) == 0 for entry in self.serving)
 
     def teardown(self) -> None:

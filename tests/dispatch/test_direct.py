@@ -11,10 +11,12 @@ from typing import Any, cast
 import pytest
 
 from inhouse.admission.fair import FairQueue
+from inhouse.admission.notices import Standing, Tell
 from inhouse.admission.turns import Ask, Turn, Turns
 from inhouse.core import Usage
 from inhouse.dispatch import direct
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Address, Pool, Reply
 from inhouse.errors import ApiError, EngineError
 from inhouse.telemetry.entry import Entry
@@ -29,12 +31,14 @@ class FakeLane:
     endpoint = "local-0"
 
     model = "m"
+    limits = TimeLimits()
 
     def __init__(self, pool: Pool, slots: int) -> None:
         room = {"waiting_max": 100, "waiting_tokens_max": 10**9, "waiting_bytes_max": 10**9}
         self.turns = Turns(FairQueue("m", **room, prefill_long_tokens=10**6))
         self.turns.resize(slots)
         self._pool = pool
+        self.watches: set[Watch] = set()
 
     def ask(self, job: Job, share: Share) -> Ask:
         return Ask()
@@ -42,8 +46,8 @@ class FakeLane:
     def learn(self, body_bytes: int, prompt_tokens: int) -> None:
         return None
 
-    def turn(self, prefer_wait_s: float, ask: Ask) -> Turn:
-        return self.turns.turn(60.0, ask)
+    def turn(self, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None) -> Turn:
+        return self.turns.turn(min(60.0, wait_s), ask, tell)
 
     def pool(self) -> Pool:
         return self._pool
@@ -55,6 +59,15 @@ class FakeClient:
     def __init__(self) -> None:
         self.written = b""
         self.attached: list[Reply] = []
+
+    def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
+        return lane
+
+    def waits(self, standing: Standing) -> None:
+        return None
+
+    def stop(self, reason: ApiError) -> None:
+        raise AssertionError("nothing here is late")
 
     def begin(self) -> None:
         return None
@@ -172,7 +185,7 @@ async def test_cancelled_in_the_middle(engine: Engine, lane: FakeLane, jobs: int
     await asyncio.wait([task])
     assert task.cancelled()
     await asyncio.sleep(0)
-    assert (lane.turns.queue.serving, lane.turns.queue.waiting) == (0, 0)
+    assert (lane.turns.queue.serving, lane.turns.queue.waiting, lane.watches) == (0, 0, set())
     assert (lane.pool().open_connections, client.attached) == (0, [])
 
 

@@ -195,21 +195,21 @@ def lane(gateway: Gateway) -> dict[str, Any]:
     return found
 
 
-def gauge(gateway: Gateway, name: str) -> float:
+def gauge(gateway: Gateway, name: str, model: str = "demo") -> float:
     """One value of /metrics: unlike /slots, it asks nothing of the engine."""
     text = ask(gateway, head("GET", "/metrics", key=None)).body.decode()
     for line in text.splitlines():
-        if line.startswith(f'{name}{{model="demo"}}'):
+        if line.startswith(f'{name}{{model="{model}"}}'):
             return float(line.rsplit(" ", 1)[1])
     raise AssertionError(f"no {name} in /metrics")
 
 
-def in_service(gateway: Gateway) -> int:
-    return int(gauge(gateway, "inhouse_requests_in_service"))
+def in_service(gateway: Gateway, model: str = "demo") -> int:
+    return int(gauge(gateway, "inhouse_requests_in_service", model))
 
 
-def waiting(gateway: Gateway) -> int:
-    return int(gauge(gateway, "inhouse_requests_waiting"))
+def waiting(gateway: Gateway, model: str = "demo") -> int:
+    return int(gauge(gateway, "inhouse_requests_waiting", model))
 
 
 def free_within_a_second(gateway: Gateway) -> None:

@@ -98,10 +98,15 @@ class FairQueue:
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._deadline_last_s = 0.0
         self._service_s = _SERVICE_S_FIRST_GUESS
+        self._granted_sum_s = 0.0
 
     @property
     def waiting(self) -> int:
         return self._room.load.requests
+
+    @property
+    def tenants_waiting(self) -> int:
+        return len(self._room.by_tenant)
 
     @property
     def long_max(self) -> int:
@@ -139,6 +144,7 @@ class FairQueue:
         self.serving -= 1
         self.long_serving -= ticket.long
         self._service_s += _SMOOTHING * (now_s - ticket.granted_s - self._service_s)
+        self._granted_sum_s = self._granted_sum_s - ticket.granted_s if self.serving else 0.0
         ticket.granted_s = None
         self._classes[ticket.priority].settle(ticket, ticket.tokens_max if tokens_used is None else tokens_used)
         self._fill(now_s)
@@ -161,7 +167,7 @@ class FairQueue:
                 WaitedTooLong(
                     f"waited {waited_s:.0f} s for a slot of '{self.model}' ({self.serving} in service); retry later, "
                     "or raise the model's `slots` or `queue_wait_max` in inhouse.yaml",
-                    retry_after_s=self.wait_estimate_s(),
+                    retry_after_s=self.wait_estimate_s(now_s),
                 )
             )
 
@@ -185,10 +191,17 @@ class FairQueue:
                 passing += int(min(self._classes[other].waiting, turns))
         return position + passing
 
-    def wait_estimate_s(self, ticket: Ticket | None = None) -> float:
+    def wait_estimate_s(self, now_s: float, ticket: Ticket | None = None) -> float:
         """How long this ticket, or a newcomer behind all that wait, has yet to wait at the pace of late."""
-        position = self.waiting + 1 if ticket is None else self.position(ticket)
-        return self._service_s * position / max(1, self.capacity)
+        return self.pace_s(now_s) * (self.waiting + 1 if ticket is None else self.position(ticket))
+
+    def pace_s(self, now_s: float) -> float:
+        """From one grant to the next: what requests took of late, or what those in service have taken already.
+
+        Without the second part a queue whose first requests take minutes would call itself quick until they end.
+        """
+        age_s = now_s - self._granted_sum_s / self.serving if self.serving else 0.0
+        return max(self._service_s, age_s) / max(1, self.capacity)
 
     def snapshot(self) -> QueueSnapshot:
         most = heapq.nlargest(_SNAPSHOT_TENANTS_MAX, self._room.by_tenant.items(), key=lambda item: item[1].requests)
@@ -235,6 +248,7 @@ class FairQueue:
         if ticket.waiting:
             self._waits_no_more(ticket)
         ticket.granted_s = now_s
+        self._granted_sum_s += now_s
         self.serving += 1
         self.long_serving += ticket.long
 
@@ -253,7 +267,7 @@ class FairQueue:
         what = f"the queue for '{self.model}'"
         if lack.tenant is not None:
             what = f"the part of tenant '{lack.tenant}' in {what}"
-        retry_after_s = self.wait_estimate_s()
+        retry_after_s = self.wait_estimate_s(now_s)
         if self.waiting:  # by their deadlines, those that wait have left in any case
             retry_after_s = min(retry_after_s, max(0.0, self._deadline_last_s - now_s))
         return QueueFull(

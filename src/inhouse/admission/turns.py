@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from inhouse.admission.fair import FairQueue, Priority, Ticket
+from inhouse.admission.notices import Notices, Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +26,28 @@ _NOTHING = Ask()
 
 
 class Turns:
-    """The turns at one model's slots. The owner calls `expire` a few times a second."""
+    """The turns at one model's slots. The owner calls `expire` and `tell` a few times a second.
 
-    def __init__(self, queue: FairQueue) -> None:
+    Those that wait and want to hear of it are told where they stand every `notice_every_s`; 0 is never.
+    """
+
+    def __init__(self, queue: FairQueue, *, notice_every_s: float = 0.0) -> None:
         self.queue = queue
+        self.notices = Notices(queue, notice_every_s)
         self._loop = asyncio.get_running_loop()
 
-    def turn(self, wait_s: float, ask: Ask = _NOTHING) -> Turn:
+    def turn(self, wait_s: float, ask: Ask = _NOTHING, tell: Tell | None = None) -> Turn:
         """A turn that waits at most `wait_s` for its slot. Entering raises QueueFull or WaitedTooLong."""
-        return Turn(self, wait_s, ask)
+        return Turn(self, wait_s, ask, tell)
 
     def resize(self, capacity: int) -> None:
         self.queue.resize(capacity, self._loop.time())
 
     def expire(self) -> None:
         self.queue.expire(self._loop.time())
+
+    def tell(self) -> None:
+        self.notices.tell(self._loop.time())
 
     def now_s(self) -> float:
         return self._loop.time()
@@ -52,12 +60,13 @@ class Turn:
     it came (1 is next), `waited_s` is known once the waiting has ended in any way.
     """
 
-    __slots__ = ("_ask", "_ticket", "_turns", "_wait_s", "place", "tokens_used", "waited_s")
+    __slots__ = ("_ask", "_tell", "_ticket", "_turns", "_wait_s", "place", "tokens_used", "waited_s")
 
-    def __init__(self, turns: Turns, wait_s: float, ask: Ask) -> None:
+    def __init__(self, turns: Turns, wait_s: float, ask: Ask, tell: Tell | None) -> None:
         self._turns = turns
         self._wait_s = wait_s
         self._ask = ask
+        self._tell = tell
         self.tokens_used: int | None = None
         self._ticket: Ticket | None = None
         self.place = 0
@@ -92,12 +101,15 @@ class Turn:
             return self
         granted = asyncio.get_running_loop().create_future()
         self.place = turns.queue.waiting
+        if self._tell is not None:
+            turns.notices.add(ticket, self._tell, now_s)
         try:
             await granted
         except BaseException:
             turns.queue.release(ticket, turns.now_s(), 0)
             raise
         finally:
+            turns.notices.discard(ticket)
             self.waited_s = turns.now_s() - now_s
         return self
 

@@ -81,6 +81,18 @@ class ModelSpec(Section):
     queue_wait_max: Duration = setting(
         60.0, "How long a request may wait for a slot before it is told 504.", unit="seconds", gt=0
     )
+    queue_notice_every: Duration = setting(
+        5.0, "How often a stream that waits hears its place by a comment; 0 is never.", unit="seconds"
+    )
+    first_token_timeout: Duration = setting(
+        600.0, "How long the first token may take once the engine has the request.", unit="seconds", gt=0
+    )
+    token_gap_timeout: Duration = setting(
+        300.0, "How long the next token of an answer may take; above `idle_timeout`.", unit="seconds", gt=0
+    )
+    total_timeout: Duration = setting(
+        3600.0, "How long a request may take in all, from its arrival, waiting included.", unit="seconds", gt=0
+    )
     idle_timeout: Duration = setting(
         120.0, "Silence of the engine during an answer after which it counts as dead.", unit="seconds", gt=0
     )

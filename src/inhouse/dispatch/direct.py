@@ -15,7 +15,9 @@ from typing import Protocol
 
 import msgspec
 
+from inhouse.admission.notices import Standing
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Reply
 from inhouse.errors import (
     ApiError,
@@ -39,6 +41,15 @@ class Client(Protocol):
     @property
     def prefer_wait_s(self) -> float:
         """How long the client offers to wait for a model that loads (`Prefer: wait=…`)."""
+
+    def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
+        """Those of the lane, lowered where the client wants that. `kept_alive`: it hears something while it waits."""
+
+    def waits(self, standing: Standing) -> None:
+        """Still no slot."""
+
+    def stop(self, reason: ApiError) -> None:
+        """Ends the request from outside; the client is told why."""
 
     def begin(self) -> None:
         """The stream is open at the engine: from here on refusals are events."""
@@ -90,22 +101,31 @@ def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
 
 
 async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
+    limits = client.time_limits(lane.limits, kept_alive=view.streams and lane.turns.notices.every_s > 0)
+    watch = Watch(lane.model, lane.limits, limits, entry.arrived_s, client.stop)
+    lane.watches.add(watch)
     try:
         if job.streams:
-            await _in_turn(index, job, view, lane, share, client, entry)
+            await _in_turn(index, job, view, lane, share, client, entry, watch)
         else:
-            async with lane.turn_alone(client.prefer_wait_s, lane.ask(job, share)):
-                await _in_turn(index, job, view, lane, share, client, entry)
+            async with lane.turn_alone(client.prefer_wait_s, limits.wait_s, lane.ask(job, share)):
+                await _in_turn(index, job, view, lane, share, client, entry, watch)
     except WaitedTooLong as error:
-        raise lane.late(error) from None
+        raise lane.late(error, limits.wait_s) from None
+    finally:
+        lane.watches.discard(watch)
 
 
-async def _in_turn(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
-    turn = lane.turn(client.prefer_wait_s, lane.ask(job, share))
+async def _in_turn(
+    index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry, watch: Watch
+) -> None:
+    tell = client.waits if view.streams else None
+    turn = lane.turn(client.prefer_wait_s, watch.limits.wait_s, lane.ask(job, share), tell)
     try:
         async with turn:
+            entry.waited_s = max(entry.waited_s, turn.waited_s)  # the answer's head tells it
             try:
-                await _ask_engine(index, job, view, lane, client, entry)
+                await _ask_engine(index, job, view, lane, client, entry, watch)
             finally:
                 turn.tokens_used = view.tokens_of(index)
     except EngineError as error:
@@ -116,22 +136,27 @@ async def _in_turn(index: int, job: Job, view: View, lane: Lane, share: Share, c
         entry.place = max(entry.place, turn.place)
 
 
-async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry) -> None:
-    entry.step(Asked(asyncio.get_running_loop().time(), lane.endpoint, index))
-    reply = await lane.pool().request(b"POST", job.path, job.body)
+async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
+    now_s = asyncio.get_running_loop().time()
+    entry.step(Asked(now_s, lane.endpoint, index))
+    pool = lane.pool()
+    if job.streams:
+        watch.asked(now_s, pool.broken)
+    reply = await pool.request(b"POST", job.path, job.body)
     if reply.status != 200:
         raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
     if job.streams:
-        await _stream(index, view, reply, client, entry)
+        await _stream(index, view, reply, client, entry, watch)
     else:
         view.events(index, await reply.read())
     view.finished(index)
 
 
-async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry) -> None:
+async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry, watch: Watch) -> None:
     if view.streams:
         client.begin()
-    sink = _ViewSink(index, view, client, entry)
+    sink = _ViewSink(index, view, client, entry, watch)
+    watch.reply = reply
     client.attach(reply)
     try:
         reply.pipe(sink)
@@ -144,13 +169,14 @@ async def _stream(index: int, view: View, reply: Reply, client: Client, entry: E
 class _ViewSink:
     """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
 
-    __slots__ = ("_client", "_cutter", "_entry", "_index", "_loop", "_view", "over")
+    __slots__ = ("_client", "_cutter", "_entry", "_index", "_loop", "_view", "_watch", "over")
 
-    def __init__(self, index: int, view: View, client: Client, entry: Entry) -> None:
+    def __init__(self, index: int, view: View, client: Client, entry: Entry, watch: Watch) -> None:
         self._index = index
         self._view = view
         self._client = client
         self._entry = entry
+        self._watch = watch
         self._cutter = EventCutter()
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
@@ -160,7 +186,12 @@ class _ViewSink:
             events = self._cutter.feed(data)
             if not events:
                 return
-            if self._entry.first_token_s is None and not events.startswith(b":"):  # a comment keeps the line open
+            if events.startswith(b":") and b"data:" not in events:  # comments only: they keep the line open
+                if self._view.streams:
+                    self._client.write(events)
+                return
+            self._watch.moved = True
+            if self._entry.first_token_s is None:
                 self._entry.first_token_s = self._loop.time()
             shown = self._view.events(self._index, events)
         except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to

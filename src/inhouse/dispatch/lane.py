@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inhouse.admission.fair import Priority
+from inhouse.admission.notices import Tell
 from inhouse.admission.turns import Ask, Turn, Turns
+from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
 from inhouse.engines.http import Pool
 from inhouse.engines.replica import Replica
 from inhouse.errors import EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
@@ -39,9 +41,11 @@ class Lane:
     alone: Turns
     """The one place for a job that must not share the engine with its like (embeddings)."""
     load_wait_s: float
-    queue_wait_s: float
+    limits: TimeLimits
     replica: Replica | None = None
     failure: str = ""
+    watches: set[Watch] = field(default_factory=set)
+    """Of the jobs that wait or run now."""
     _token_bytes: float = 4.0
 
     @property
@@ -69,18 +73,25 @@ class Lane:
         self.turns.resize(slots)
         self.alone.resize(min(slots, 1))
 
-    def expire(self) -> None:
-        """Tells those who have waited too long; called a few times a second."""
+    def tick(self) -> None:
+        """Sees to all that has taken too long, and tells those that wait where they stand; a few times a second."""
         self.turns.expire()
         self.alone.expire()
+        now_s = self.turns.now_s()
+        for watch in tuple(self.watches):
+            watch.look(now_s)
+        self.turns.tell()
 
-    def turn_alone(self, prefer_wait_s: float, ask: Ask) -> Turn:
+    def turn_alone(self, prefer_wait_s: float, wait_s: float, ask: Ask) -> Turn:
         """A turn at the one place that is taken before a slot. Raises as `turn` does."""
-        return self._turn(self.alone, prefer_wait_s, ask)
+        return self._turn(self.alone, prefer_wait_s, wait_s, ask, None)
 
-    def turn(self, prefer_wait_s: float, ask: Ask) -> Turn:
-        """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for."""
-        return self._turn(self.turns, prefer_wait_s, ask)
+    def turn(self, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None = None) -> Turn:
+        """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for.
+
+        `wait_s` is how long the request may wait, whatever the lane allows; `tell` hears now and then where it stands.
+        """
+        return self._turn(self.turns, prefer_wait_s, wait_s, ask, tell)
 
     def ask(self, job: Job, share: Share) -> Ask:
         """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
@@ -101,17 +112,25 @@ class Lane:
         if body_bytes >= _TELLING_BYTES and prompt_tokens > 0:
             self._token_bytes += _SMOOTHING * (body_bytes / prompt_tokens - self._token_bytes)
 
-    def _turn(self, turns: Turns, prefer_wait_s: float, ask: Ask) -> Turn:
+    def _turn(self, turns: Turns, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None) -> Turn:
         if self.ready:
-            return turns.turn(self.queue_wait_s, ask)
-        wait_s = max(self.load_wait_s, prefer_wait_s)
-        if wait_s <= 0 or self.state == "failed":
+            return turns.turn(min(self.limits.wait_s, wait_s), ask, tell)
+        load_wait_s = min(max(self.load_wait_s, prefer_wait_s), wait_s)
+        if load_wait_s <= 0 or self.state == "failed":
             raise self.unready()
-        return turns.turn(wait_s, ask)
+        return turns.turn(load_wait_s, ask, tell)
 
-    def late(self, error: WaitedTooLong) -> Exception:
+    def late(self, error: WaitedTooLong, wait_s: float) -> Exception:
         """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""
-        return error if self.ready else self.unready()
+        if not self.ready:
+            return self.unready()
+        if wait_s >= self.limits.wait_s:
+            return error
+        return WaitedTooLong(
+            f"no slot of '{self.model}' became free within {wait_s:g} s, which is what the client waits "
+            f"(`{HEADER}`, `Prefer: wait`, or the timeout that its library sent); allow more, or retry later",
+            retry_after_s=error.retry_after_s,
+        )
 
     def unready(self) -> Unavailable:
         """Why no slot can be had now."""

@@ -261,6 +261,10 @@ class Reply:
         """Whole, broken off, or aborted."""
         return self._finished
 
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
     def silent_s(self, now_s: float) -> float:
         """Seconds since the engine was last heard; 0 while it is we who do not read."""
         return 0.0 if self._paused else now_s - self.heard_s

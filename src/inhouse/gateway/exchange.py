@@ -12,18 +12,22 @@ To uvicorn's protocol an Exchange looks like its own request cycle: `response_co
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from http import HTTPStatus
 from typing import Protocol
 
+from inhouse.admission.notices import Standing
+from inhouse.dispatch.watch import TimeLimits
 from inhouse.engines.http import Reply
 from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
+from inhouse.gateway import timing
 from inhouse.gateway.apis import Api, parsed
 from inhouse.pipeline import answer, never_begun
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
-from inhouse.wire import errors
+from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
 from inhouse.wire.records import sane_request_id
@@ -33,7 +37,6 @@ _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
 _JSON = b"content-type: application/json\r\n"
-_PREFER_WAIT_S_MAX = 600.0
 
 
 class Wire(Protocol):
@@ -79,6 +82,10 @@ class Exchange:
         self.prefer_wait_s = 0.0
         self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
         self.notes: list[tuple[bytes, bytes]] = []
+        self._timeout: bytes | None = None
+        self._time_asked: TimeLimits | None = None
+        self._library_s = math.inf
+        self._noted_s = 0.0
         self._wire = wire
         self._parts = parts
         self._api = api
@@ -118,9 +125,13 @@ class Exchange:
             case b"x-request-id":
                 self.entry.request_id = sane_request_id(value) or self._id_hex
             case b"prefer":
-                self.prefer_wait_s = _wait_of(value)
+                self.prefer_wait_s = timing.prefer_wait_s(value)
             case b"origin":
                 self._cors = _cors(value, self._parts.stack.gateway.cors_origins)
+            case b"x-inhouse-timeout":
+                self._timeout = value
+            case b"x-stainless-read-timeout" | b"x-stainless-timeout":
+                self._library_s = min(self._library_s, timing.seconds(value) or math.inf)
 
     # the connection calls these
     def run(self) -> asyncio.Task[None]:
@@ -183,6 +194,8 @@ class Exchange:
 
     async def call(self) -> Call:
         body = await self._whole_body()
+        if self._timeout is not None:
+            self._time_asked = timing.limits(self._timeout)
         call, ignored = parsed(self._api, body, self._parts.stack.requests, self._id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
@@ -213,6 +226,22 @@ class Exchange:
 
     def detach(self, reply: Reply) -> None:
         self._replies.remove(reply)
+
+    def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
+        return timing.lowered(
+            lane,
+            asked=self._time_asked,
+            prefer_s=self.prefer_wait_s,
+            library_s=self._library_s,
+            kept_alive=kept_alive,
+        )
+
+    def waits(self, standing: Standing) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s > self._noted_s and not self._paused:  # several choices of one answer may wait: one says it
+            self._noted_s = now_s
+            self.begin()
+            self.write(sse.queued(standing.position, standing.wait_s))
 
     def begin(self) -> None:
         if not self._begun:
@@ -245,11 +274,12 @@ class Exchange:
 
     # the rest is ours
     def _head(self, status: int, lines: bytes) -> bytes:
-        return b"%b%b%bx-request-id: %b\r\n%b%b%b\r\n" % (
+        return b"%b%b%bx-request-id: %b\r\n%b%b%b%b\r\n" % (
             STATUS_LINES[status],
             self._wire.default_headers(),
             lines,
             self.entry.request_id.encode(),
+            b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
             b"".join([b"%b: %b\r\n" % header for header in (*self.limit_headers, *self.notes)]),
             self._cors,
             b"" if self.keep_alive else b"connection: close\r\n",
@@ -297,15 +327,6 @@ class Exchange:
     def _wake(self) -> None:
         if self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_result(None)
-
-
-def _wait_of(prefer: bytes) -> float:
-    """Seconds of `Prefer: wait=N` (RFC 7240, section 4.3); 0 where there is none."""
-    for item in prefer.split(b","):
-        name, _, value = item.strip().partition(b"=")
-        if name.strip().lower() == b"wait" and value.strip().isdigit():
-            return min(float(value), _PREFER_WAIT_S_MAX)
-    return 0.0
 
 
 def _cors(origin: bytes, allowed: list[str]) -> bytes:

@@ -48,6 +48,12 @@ class EventCutter:
         return data[:cut].replace(b"\r\n", b"\n")
 
 
+def queued(position: int | None, wait_s: float | None) -> bytes:
+    """A comment for a client that waits: `: queued position=3 wait_s=4.2`. What is not known is left out."""
+    place = b"" if position is None else b" position=%d" % position
+    return b": queued%b%b\n\n" % (place, b"" if wait_s is None else b" wait_s=%.1f" % wait_s)
+
+
 def payloads(events: bytes) -> Iterator[bytes]:
     """The data of each event. Comments and events without data are passed over."""
     for event in events.split(b"\n\n"):
