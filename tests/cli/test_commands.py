@@ -44,7 +44,16 @@ def test_importing_the_commands_brings_in_nothing_heavy(environment: dict[str, s
 
 
 COMMANDS = ["serve", "chat", "keys", "keys create", "keys list", "keys revoke", "models", "models list", "version"]
-COMMANDS += ["config", "config show", "config check", "config schema", "tenants", "tenants list", "usage"]
+COMMANDS += [
+    "config",
+    "config show",
+    "config check",
+    "config schema",
+    "tenants",
+    "tenants list",
+    "usage",
+    "fake-engine",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
