@@ -36,7 +36,14 @@ class Identity:
     key_id: str
     tenant: str = "default"
     roles: frozenset[str] = field(default_factory=frozenset)
+    models: tuple[str, ...] = ()
+    """Models that this one key may use; empty is all of its tenant's."""
+    limits: tuple[tuple[str, int], ...] = ()
+    """Limits of this one key by name, as its record has them; those of inhouse.yaml hold beside them."""
 
+
+ROLE_NAMES = ("admin", "operator", "developer", "auditor")
+"""What each of them may do: `tenancy/roles`."""
 
 ANONYMOUS = Identity(key_id="anonymous")
 """The caller when authentication is off (`--no-auth`, loopback only)."""

@@ -12,12 +12,13 @@
         ├── NotFound            404     ModelNotFound
         ├── MethodNotAllowed    405
         ├── RequestTimeout      408
+        ├── Conflict            409
         ├── BodyTooLarge        413
         ├── UnsupportedMedia    415
         ├── HeadersTooLarge     431
         ├── QueueFull           429
         ├── RateLimited         429     QuotaExceeded
-        ├── Unavailable         503     ModelLoading, ShuttingDown
+        ├── Unavailable         503     ModelLoading, StateUnavailable, ShuttingDown
         ├── WaitedTooLong       504
         ├── FirstTokenTimeout   504
         ├── TokenGapTimeout     504
@@ -168,6 +169,15 @@ class RequestTimeout(ApiError):
     origin = "client"
 
 
+class Conflict(ApiError):
+    """What is asked for does not go with the state that the thing is in."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+    origin = "client"
+
+
 class BodyTooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
@@ -205,6 +215,12 @@ class Unavailable(ApiError):
 
 class ModelLoading(Unavailable):
     code = "model_loading"
+
+
+class StateUnavailable(Unavailable):
+    """The state folder cannot be read or written now; the log says why."""
+
+    code = "state_unavailable"
 
 
 class ShuttingDown(Unavailable):

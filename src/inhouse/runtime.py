@@ -22,13 +22,14 @@ from inhouse.dispatch.watch import TimeLimits
 from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
-from inhouse.errors import InhouseError
+from inhouse.errors import InhouseError, StackError
 from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.auth import Authenticator
+from inhouse.tenancy.declared import DeclaredKeys
 from inhouse.tenancy.keys import first_key
 from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
 from inhouse.tenancy.quotas import Quotas
@@ -117,15 +118,31 @@ def _authenticator(
         facts = {"state": issuer.state, "keys": issuer.keys, "reason": issuer.reason}
         log.event(level, "token issuer", issuer=issuer.issuer, **facts)
 
+    def tell_of_file(key_id: str, reason: str | None) -> None:
+        log.event("info" if reason is None else "warning", "declared key", key_id=key_id, reason=reason)
+
+    declared = DeclaredKeys(stack.keys, environ, tell=tell_of_file)
+    _check_declared(stack, store)
     own = environ.get("INHOUSE_API_KEY")
     issuers = [_issuer(spec) for spec in stack.issuers.values()]
     tokens = token_prover(issuers, tell=tell) if issuers else None
-    auth = Authenticator(store, static_keys=[own] if own else [], tokens=tokens, clock=time.time)
-    if stack.auth.enabled and not own:
+    auth = Authenticator(store, static_keys=[own] if own else [], declared=declared, tokens=tokens, clock=time.time)
+    if stack.auth.enabled and not own and not declared:
         minted = first_key(store, now=time.time())
         if minted is not None:
             report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
     return auth
+
+
+def _check_declared(stack: Stack, store: SqliteStore) -> None:
+    """Limits and use go by a key's id: no two keys have the same. Raises `StackError`."""
+    for name, spec in stack.keys.items():
+        if spec.declared and store.by_id(name) is not None:
+            raise StackError(
+                f"a key of the id '{name}' was made by `inhouse keys create`, and this one is another",
+                where=f"keys.{name}",
+                hint="declare it under another name",
+            )
 
 
 def _issuer(spec: IssuerSpec) -> OidcSettings:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inhouse.store.contract import Key, KeyStore
+from inhouse.store.ledger import Limits
 from inhouse.store.sqlite import SqliteStore
 
 STORES: dict[str, Callable[[Path], KeyStore]] = {
@@ -50,7 +52,17 @@ def key(key_id: str = "aaaaaaaaaa", **fields: object) -> Key:
 
 def test_a_key_comes_back_as_it_went_in(store: KeyStore) -> None:
     """Every field survives, the optional ones set or not."""
-    whole = key("bbbbbbbbbb", expires_at=99.25, revoked_at=50.5, roles=frozenset())
+    whole = key(
+        "bbbbbbbbbb",
+        expires_at=99.25,
+        revoked_at=50.5,
+        roles=frozenset(),
+        models=("chat", "org/big-model"),
+        limits=Limits(tokens_per_day=50_000, money_per_month=99_500_000, concurrent_requests=1),
+        rotated_at=40.25,
+        old_hash=bytes(range(32, 64)),
+        old_until=41.0,
+    )
     for given in (key(), whole):
         store.add(given)
         assert store.by_id(given.id) == given
@@ -116,7 +128,37 @@ def test_version_moves_with_every_change(opened: Callable[[], KeyStore]) -> None
         lambda: other.add(key("bbbbbbbbbb")),
         lambda: store.revoke("bbbbbbbbbb", at=1.0),
         lambda: other.revoke("aaaaaaaaaa", at=1.0),
+        lambda: store.change("bbbbbbbbbb", lambda known: replace(known, note="another")),
+        lambda: other.change("bbbbbbbbbb", lambda known: replace(known, note="a third")),
     ):
         change()
         assert store.version() != seen[-1]
         seen.append(store.version())
+
+
+def test_a_change_is_made_from_what_is_there(opened: Callable[[], KeyStore]) -> None:
+    """It begins with the newest record, whoever wrote it, and only that key changes."""
+    store, other = opened(), opened()
+    for key_id in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        store.add(key(key_id))
+    other.revoke("aaaaaaaaaa", at=3.0)
+    changed = store.change("aaaaaaaaaa", lambda known: replace(known, hash=bytes(32), old_hash=known.hash))
+    assert changed == key(revoked_at=3.0, hash=bytes(32), old_hash=bytes(range(32)))
+    assert other.by_id("aaaaaaaaaa") == changed
+    assert other.by_id("bbbbbbbbbb") == key("bbbbbbbbbb")
+    assert store.change("cccccccccc", lambda known: known) is None
+
+
+def test_a_change_that_fails_changes_nothing(store: KeyStore) -> None:
+    """What the change raises comes out, and the store is as usable as before."""
+    store.add(key())
+    before = store.version()
+
+    def refuse(known: Key) -> Key:
+        raise LookupError(known.id)
+
+    with pytest.raises(LookupError, match="aaaaaaaaaa"):
+        store.change("aaaaaaaaaa", refuse)
+    assert store.version() == before
+    assert store.by_id("aaaaaaaaaa") == key()
+    assert store.revoke("aaaaaaaaaa", at=1.0) is not None

@@ -18,7 +18,7 @@ import pytest
 
 from inhouse.errors import StateError
 from inhouse.store.contract import Key
-from inhouse.store.schema import KNOWN_VERSION
+from inhouse.store.schema import KNOWN_VERSION, MIGRATIONS
 from inhouse.store.sqlite import FILE_NAME, SqliteStore
 
 NOBODY = 65534
@@ -206,6 +206,27 @@ def test_a_damaged_record_is_told(tmp_path: Path) -> None:
         other.close()
         with pytest.raises(StateError, match=r"'aaaaaaaaaa'.*damaged"):
             store.by_id("aaaaaaaaaa")
+        with pytest.raises(StateError, match="damaged"):
+            store.revoke("aaaaaaaaaa", at=2.0)
+        other = sqlite3.connect(tmp_path / FILE_NAME)
+        assert other.execute("SELECT revoked_at FROM keys").fetchall() == [(2.0,)]
+        other.close()
+
+
+def test_keys_from_before_rights_keep_what_they_could_do(tmp_path: Path) -> None:
+    """A store of version 2 is migrated with its keys: all models, no limits, never rotated."""
+    database = sqlite3.connect(tmp_path / FILE_NAME)
+    database.execute("CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied_at REAL NOT NULL)")
+    for version in (1, 2):
+        for statement in MIGRATIONS[version - 1]:
+            database.execute(statement)
+        database.execute("INSERT INTO migrations VALUES (?, 0)", (version,))
+    roles = '["admin", "auditor"]'
+    database.execute("INSERT INTO keys VALUES ('aaaaaaaaaa', ?, '', 'default', ?, 1.0, NULL, NULL)", (b"h" * 32, roles))
+    database.commit()
+    database.close()
+    with SqliteStore(tmp_path) as store:
+        assert store.list() == (key(),)
 
 
 def test_a_file_put_in_place_of_another_is_noticed(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 def minted(store: SqliteStore, lifetime_s: float | None = None) -> tuple[str, Key]:
-    made = keys.mint(store, note="", lifetime_s=lifetime_s, tenant="acme", now=1000.0)
+    made = keys.mint(store, note="", lifetime_s=lifetime_s, rights=keys.Rights(tenant="acme"), now=1000.0)
     return made.key, made.record
 
 

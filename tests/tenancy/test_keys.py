@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from inhouse.errors import BadRequest, NotFound
+from inhouse.errors import BadRequest, Conflict, NotFound, Unauthorized
+from inhouse.store.ledger import Limits
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy import keys
 from inhouse.tenancy.auth import Authenticator
@@ -135,3 +137,75 @@ def test_of_starts_at_once_one_makes_the_key(tmp_path: Path) -> None:
     with SqliteStore(tmp_path) as store:
         (record,) = store.list()
         assert Authenticator(store, clock=time.time).identify(None, key.encode()).key_id == record.id
+
+
+def rotated(store: SqliteStore, key: str, **options: float) -> keys.Minted:
+    return keys.rotate(store, key, **{"grace_s": 60.0, "now": 100.0, **options})
+
+
+def opens(store: SqliteStore, key: str, at: float) -> bool:
+    try:
+        Authenticator(store, clock=lambda: at).identify(b"Bearer " + key.encode(), None)
+    except Unauthorized:
+        return False
+    return True
+
+
+def test_a_rotated_key_is_the_same_key_with_another_secret(store: SqliteStore) -> None:
+    """Id, note, rights and expiry stay; the text is new; the old one opens until its grace is over, to the second."""
+    rights = keys.Rights("acme", frozenset({"operator"}), ("chat",), Limits(tokens_per_day=5))
+    first = keys.mint(store, note="laptop", rights=rights, lifetime_s=1000, now=1.0)
+    second = rotated(store, first.record.id)
+    assert second.record == replace(
+        first.record, hash=second.record.hash, rotated_at=100.0, old_hash=first.record.hash, old_until=160.0
+    )
+    assert store.by_id(first.record.id) == second.record
+    assert second.key.startswith(f"sk-ih-{first.record.id}-")
+    assert second.key != first.key
+    assert [opens(store, first.key, at) for at in (100.0, 159.9, 160.0)] == [True, True, False]
+    assert [opens(store, second.key, at) for at in (100.0, 1000.9, 1001.0)] == [True, True, False]
+    assert not opens(store, first.key[:-1] + ("A" if first.key[-1] != "A" else "B"), 100.0)
+
+
+def test_without_grace_the_old_text_is_over_at_once(store: SqliteStore) -> None:
+    first = keys.mint(store, note="", now=1.0)
+    rotated(store, first.key, grace_s=0.0)
+    with pytest.raises(Unauthorized, match=r"replaced on 1970-01-01 00:01 UTC, its old text no longer counts"):
+        Authenticator(store, clock=lambda: 100.0).identify(None, first.key.encode())
+
+
+def test_a_second_rotation_ends_the_grace_of_the_first(store: SqliteStore) -> None:
+    """There is at most one old text: someone who rotates because of a leak closes all that came before the last."""
+    first = keys.mint(store, note="", now=1.0)
+    second = rotated(store, first.key)
+    third = rotated(store, second.key, now=101.0)
+    assert [opens(store, minted.key, 102.0) for minted in (first, second, third)] == [False, True, True]
+
+
+def test_a_grace_never_outlives_the_key(store: SqliteStore) -> None:
+    first = keys.mint(store, note="", lifetime_s=120, now=1.0)
+    rotated(store, first.key, grace_s=3600.0)
+    assert [opens(store, first.key, at) for at in (120.9, 121.0)] == [True, False]
+
+
+def test_a_revocation_takes_the_old_text_too(store: SqliteStore) -> None:
+    first = keys.mint(store, note="", now=1.0)
+    second = rotated(store, first.key)
+    keys.revoke(store, second.key, now=101.0)
+    assert not opens(store, first.key, 102.0)
+    assert not opens(store, second.key, 102.0)
+
+
+def test_what_cannot_be_rotated(store: SqliteStore) -> None:
+    """A revoked key stays revoked; an expired one needs a new lifetime; an unknown one is named with the nearest."""
+    gone, over = keys.mint(store, note="", now=1.0), keys.mint(store, note="", lifetime_s=5, now=1.0)
+    keys.revoke(store, gone.key, now=2.0)
+    with pytest.raises(Conflict, match="is revoked and stays so"):
+        rotated(store, gone.key)
+    with pytest.raises(Conflict, match="is expired; give it a new lifetime"):
+        rotated(store, over.key)
+    assert rotated(store, over.key, lifetime_s=50.0).record.expires_at == 150.0
+    with pytest.raises(NotFound, match="no key 'aaaaaaaaaa'"):
+        rotated(store, "aaaaaaaaaa")
+    with pytest.raises(BadRequest, match="cannot be accepted"):
+        rotated(store, over.key, grace_s=keys.GRACE_S_MAX + 1)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from inhouse.cli.keys import app
-from inhouse.errors import NotFound, StackError
+from inhouse.errors import Conflict, NotFound, StackError
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy.auth import Authenticator
 
@@ -23,8 +23,8 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def keys(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+def keys(*arguments: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=given)
 
 
 def created(*arguments: str) -> dict[str, str]:
@@ -97,9 +97,141 @@ def test_mistakes_are_told_as_what_they_are() -> None:
         assert error.where == "--expires"
 
 
-@pytest.mark.parametrize("command", [(), ("create",), ("list",), ("revoke",)])
+@pytest.mark.parametrize("command", [(), ("create",), ("list",), ("rotate",), ("revoke",), ("hash",)])
 def test_help_has_examples(command: tuple[str, ...]) -> None:
     result = keys(*command, "--help")
     assert result.exit_code == 0
     assert "Examples:" in result.stdout
     assert "inhouse keys" in result.stdout
+
+
+STACK = """
+models: {chat: {source: demo}, big: {source: demo}}
+tenants: {acme: {weight: 2}}
+keys:
+  ci: {from_env: CI_KEY, tenant: acme, roles: [operator], expires: 2100-01-31, note: nightly}
+  over: {hash: "sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5", expires: 2001-01-01}
+"""
+RIGHTS = ("--tenant", "acme", "--role", "auditor", "--role", "developer", "--model", "chat")
+LIMITS = ("--limit", "tokens_per_day=50000", "--limit", "money_per_month=99.5", "--limit", "concurrent_requests=2")
+
+
+def test_a_key_with_rights_shows_them(tmp_path: Path) -> None:
+    """What it was made with stands in the table and in the JSON, and the gateway takes it from there."""
+    (tmp_path / "inhouse.yaml").write_text("models: {chat: {source: demo}}")
+    made = created(*RIGHTS, *LIMITS, "--expires", "2100-01-31", "--note", "agency")
+    (shown,) = json.loads(keys("list", "--json").stdout)
+    assert {name: shown[name] for name in ("tenant", "roles", "models", "limits", "expires_at", "origin")} == {
+        "tenant": "acme",
+        "roles": ["auditor", "developer"],
+        "models": ["chat"],
+        "limits": {"tokens_per_day": 50000, "money_per_month": 99.5, "concurrent_requests": 2},
+        "expires_at": "2100-01-31T00:00:00Z",
+        "origin": "store",
+    }
+    assert made.items() >= shown.items()
+    table = " ".join(keys("list").stdout.split())
+    assert "auditor, developer chat 50,000 tokens/day, 99.50 EUR/month, 2 at once" in table
+
+
+def test_a_column_without_content_is_left_out() -> None:
+    created()
+    assert keys("list").stdout.split("\n")[0].split() == ["ID", "NOTE", "TENANT", "MADE", "EXPIRES", "STATE"]
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "told"),
+    [
+        (("--role", "operater"), "--role", "did you mean 'operator'"),
+        (("--model", "chatt"), "--model", "did you mean 'chat'"),
+        (("--limit", "token_per_day=5"), "--limit", "did you mean 'tokens_per_day'"),
+        (("--limit", "tokens_per_day"), "--limit", "expected form: tokens_per_day=50000"),
+        (("--tenant", "a b"), "--tenant", "a tenant's name"),
+        (("--note", "two\nlines"), "--note", "one line"),
+    ],
+)
+def test_a_wrong_option_names_itself_and_makes_nothing(
+    tmp_path: Path, options: tuple[str, ...], where: str, told: str
+) -> None:
+    (tmp_path / "inhouse.yaml").write_text(STACK)
+    error = keys("create", *options).exception
+    assert isinstance(error, StackError)
+    assert error.where == where
+    assert told in error.message
+    assert [key["id"] for key in json.loads(keys("list", "--json").stdout)] == ["ci"]
+
+
+def test_models_are_not_compared_where_no_file_lists_them() -> None:
+    """`inhouse serve MODEL` serves what no file names."""
+    assert json.loads(keys("create", "--model", "gemma", "--json").stdout)["models"] == ["gemma"]
+
+
+def test_a_tenant_that_the_file_does_not_name_is_remarked(tmp_path: Path) -> None:
+    """It is allowed, for tenants need no entry; a typo is seen."""
+    (tmp_path / "inhouse.yaml").write_text(STACK)
+    result = keys("create", "--tenant", "acne")
+    assert result.exit_code == 0
+    assert "does not name the tenant 'acne'" in result.stderr
+    assert "Did you mean 'acme'?" in result.stderr
+
+
+def test_rotate_prints_the_new_key_alone() -> None:
+    """Once, on standard output; how long the old one opens is said beside it, and shown in the list."""
+    made = created("--note", "laptop")
+    result = keys("rotate", made["id"], "--grace", "1 h")
+    assert re.fullmatch(rf"sk-ih-{made['id']}-[\w-]{{43}}\n", result.stdout)
+    assert result.stdout.strip() != made["key"]
+    assert "The old one is accepted until" in result.stderr
+    assert "live, old until" in keys("list").stdout
+    assert json.loads(keys("list", "--json").stdout)[0]["old_accepted_until"] is not None
+    assert "refused within 2 seconds" in keys("rotate", made["id"], "--grace", "0").stderr
+    assert json.loads(keys("list", "--json").stdout)[0]["old_accepted_until"] is None
+    keys("revoke", made["id"])
+    assert isinstance(keys("rotate", made["id"]).exception, Conflict)
+
+
+def test_declared_keys_are_listed_with_their_origin(tmp_path: Path) -> None:
+    """Before those of the store, without their text or hash; the variable need not be set for it."""
+    (tmp_path / "inhouse.yaml").write_text(STACK)
+    made = created()
+    shown = json.loads(keys("list", "--json").stdout)
+    assert [(key["id"], key["origin"], key["reference"]) for key in shown] == [
+        ("ci", "inhouse.yaml", "from_env CI_KEY"),
+        (made["id"], "store", None),
+    ]
+    assert shown[0]["created_at"] is None
+    everything = keys("list", "--all").stdout
+    assert "DECLARED BY" in everything
+    assert "5994471a" not in everything
+    assert [key["id"] for key in json.loads(keys("list", "--json", "--tenant", "acme").stdout)] == ["ci"]
+
+
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_a_declared_key_is_changed_in_its_file(tmp_path: Path, command: str) -> None:
+    (tmp_path / "inhouse.yaml").write_text(STACK)
+    error = keys(command, "ci").exception
+    assert isinstance(error, Conflict)
+    assert "declared in inhouse.yaml (from_env CI_KEY); change or remove `keys.ci` there" in error.message
+
+
+def test_limits_of_the_file_and_of_the_key_are_shown_as_they_hold(state_dir: Path, tmp_path: Path) -> None:
+    """The tighter of each."""
+    made = created("--limit", "tokens_per_day=100", "--limit", "requests_per_minute=9", "--model", "a", "--model", "b")
+    limits = "{tokens_per_day: 500, requests_per_minute: 3, concurrent_requests: 1}"
+    (tmp_path / "inhouse.yaml").write_text(
+        f"models: {{b: {{source: demo}}}}\nkeys: {{{made['id']}: {{models: [b], limits: {limits}}}}}"
+    )
+    (shown,) = json.loads(keys("list", "--json").stdout)
+    assert shown["limits"] == {"tokens_per_day": 100, "requests_per_minute": 3, "concurrent_requests": 1}
+    assert shown["models"] == ["b"]
+
+
+def test_the_hash_of_a_key_is_taken_from_standard_input() -> None:
+    """What it prints declares the key; a text that is no key is refused without being repeated."""
+    known = "sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\n"
+    assert keys("hash", given="12345678901234567890\n").stdout != known
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", keys("hash", given="a-key-of-sixteen-or-more\n").stdout)
+    error = keys("hash", given="hunter2\n").exception
+    assert isinstance(error, StackError)
+    assert "hunter2" not in error.message
+    assert keys("hash", "a-key-in-an-argument").exit_code == 2

@@ -62,6 +62,27 @@ def test_a_model_that_is_not_allowed_is_named_with_those_that_are() -> None:
         terms(STACK, who("other", "k4w7qd2mzp"), "chat")
 
 
+def test_limits_of_a_key_and_of_the_file_hold_both() -> None:
+    """The tighter of each; models must be allowed by the key's record, by the file and by the tenant."""
+    key = Identity("k4w7qd2mzp", "other", models=("big", "gone"), limits=(("tokens_per_day", 9),))
+    agreed = terms(STACK, key, "big")
+    assert agreed.demands[1] == Demand("key:k4w7qd2mzp", Limits(tokens_per_day=9, concurrent_requests=2))
+    assert agreed.tokens_max == 9
+    with pytest.raises(Forbidden, match=r"key 'k4w7qd2mzp' may not use the model 'chat'; it may use: big, gone"):
+        terms(STACK, key, "chat")
+    with pytest.raises(Forbidden, match=r"key 'k4w7qd2mzp' may not use the model 'gone'; it may use: big"):
+        terms(STACK, key, "gone")
+    tight = Identity("k4w7qd2mzp", "other", limits=(("concurrent_requests", 1), ("money_per_day", 5)))
+    assert terms(STACK, tight, "big").demands[1].limits == Limits(concurrent_requests=1, money_per_day=5)
+
+
+def test_a_limit_of_a_key_is_named_by_its_key() -> None:
+    """It may stand in the key's record or in the file, so no place in the file is named."""
+    key = Identity("abc", "nobody", limits=(("tokens_per_day", 9),))
+    with pytest.raises(RequestExceedsQuota, match=r"or have `tokens_per_day` of the key 'abc' raised"):
+        check_fits(terms(STACK, key, "big"), Bound(5, 5), 0)
+
+
 def test_a_request_that_never_fits_is_the_clients_to_change() -> None:
     """400, with the `max_tokens` that would fit."""
     agreed = terms(STACK, who(), "chat")

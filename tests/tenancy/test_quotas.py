@@ -10,7 +10,7 @@ import pytest
 
 from inhouse.config import Stack
 from inhouse.core import Identity, Usage
-from inhouse.errors import Forbidden, QuotaExceeded, RateLimited, StateError, Unavailable
+from inhouse.errors import Forbidden, QuotaExceeded, RateLimited, RequestExceedsQuota, StateError, StateUnavailable
 from inhouse.store.ledger import Demand, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
 from inhouse.store.ledger_memory import MemoryLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
@@ -149,7 +149,7 @@ def test_a_disk_that_is_full_lets_nobody_in_and_forgets_nothing(ledger: Failing)
     quotas = Quotas(stack(tokens_per_day=1000), ledger, clock=clock)
     hold = quotas.reserve(WHO, "chat", Bound(100, 500))
     ledger.full = True
-    with pytest.raises(Unavailable, match="limits cannot be checked now") as caught:
+    with pytest.raises(StateUnavailable, match="limits cannot be checked now") as caught:
         quotas.reserve(WHO, "chat", Bound(1, 1))
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
     hold.settle(Usage(50, 50))
@@ -198,3 +198,16 @@ def test_a_clean_stop_loses_nothing(tmp_path: Path) -> None:
         Quotas(settings, ledger).reserve(WHO, "chat", Bound(1, 1))
     assert sum(row.requests for row in ledger.usage(UsageFilter())) == 2
     ledger.close()
+
+
+def test_a_key_that_changes_is_held_to_what_it_is_now(ledger: Failing) -> None:
+    """What holds is remembered by key, and forgotten with the key's record: a limit that was tightened counts."""
+    quotas = Quotas(stack(), ledger)
+    for limit, lets_in in ((None, True), (10, False), (100, True)):
+        limits = () if limit is None else (("tokens_per_day", limit),)
+        for who in (Identity("k", "acme", limits=limits), Identity("k", "acme", limits=limits)):
+            if lets_in:
+                quotas.reserve(who, "chat", Bound(15, 5)).settle(Usage())
+            else:
+                with pytest.raises(RequestExceedsQuota):
+                    quotas.reserve(who, "chat", Bound(15, 5))

@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from inhouse.core import ANONYMOUS, Identity
-from inhouse.errors import Forbidden
-from inhouse.tenancy.roles import PERMISSIONS, ROLES, Permission, Role, allows, require
+from inhouse.core import ANONYMOUS, ROLE_NAMES, Identity
+from inhouse.errors import BadRequest, Forbidden
+from inhouse.tenancy.roles import PERMISSIONS, ROLES, Permission, Role, allows, checked, require
 
 
 def caller(*roles: str) -> Identity:
@@ -20,7 +20,7 @@ def caller(*roles: str) -> Identity:
 def test_the_tables_are_complete() -> None:
     """Every permission is described and held by someone; every role is in the table; the types say the same."""
     assert set(PERMISSIONS) == set(get_args(Permission))
-    assert set(ROLES) == set(get_args(Role))
+    assert tuple(ROLES) == get_args(Role) == ROLE_NAMES
     assert frozenset().union(*ROLES.values()) == set(PERMISSIONS)
     assert ROLES["admin"] == set(PERMISSIONS)
 
@@ -86,3 +86,12 @@ def test_the_page_shows_the_table() -> None:
         for permission, meaning in PERMISSIONS.items()
     }
     assert re.search(r"\| permission \| allows to \| " + r" \| ".join(ROLES) + r" \|", page)
+
+
+def test_roles_that_are_given_to_a_key_exist() -> None:
+    """A role with a typo would give nothing; it is refused with the nearest one."""
+    assert checked(["admin", "auditor", "admin"]) == {"admin", "auditor"}
+    with pytest.raises(BadRequest, match=r"no role 'Auditors'; did you mean 'auditor'\?"):
+        checked(["developer", "Auditors"])
+    with pytest.raises(BadRequest, match=r"the roles are admin, operator, developer and auditor"):
+        checked(["root"])

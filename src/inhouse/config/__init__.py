@@ -4,13 +4,15 @@ Not here: what a setting does. Importing this brings in pydantic, so commands th
 """
 
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.keys import KeySpec
+from inhouse.config.moments import parse_moment, render_moment
 from inhouse.config.problems import Problem, StackProblems
 from inhouse.config.read import Reading, load, read
 from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.schema import schema
 from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
-from inhouse.config.tenants import KeySpec, LimitsSpec, PriceSpec, TenantSpec
+from inhouse.config.tenants import LimitsSpec, PriceSpec, TenantSpec
 
 __all__ = [
     "AuditSpec",
@@ -32,7 +34,9 @@ __all__ = [
     "base_url",
     "is_loopback",
     "load",
+    "parse_moment",
     "read",
+    "render_moment",
     "schema",
     "state_folder",
 ]

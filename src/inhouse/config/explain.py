@@ -14,15 +14,19 @@ Path = tuple[str | int, ...]
 _NAMES = {
     "models": ("a model", "1 to 128 of letters, digits and . _ : / - and no / in front, such as gemma-3-1b"),
     "tenants": ("a tenant", "1 to 64 of letters, digits and . _ - and a letter or digit in front, such as acme"),
-    "keys": ("a key", "the key's id, as `inhouse keys list` shows it, such as k4w7qd2mzp"),
+    "keys": ("a key", "a name of 1 to 128 letters, digits and . _ : @ -, or a key's id from `inhouse keys list`"),
 }
 
 
 _FORMS: dict[Path, str] = {
     ("models",): "a name for each model, with its keys below: {chat: {source: demo}}",
     ("tenants",): "a name for each tenant, with its keys below: {acme: {weight: 2}}",
-    ("keys",): "the id of each key, with its keys below: {k4w7qd2mzp: {limits: {requests_per_minute: 60}}}",
+    ("keys",): "the name or id of each key, with its keys below: {ci: {from_env: CI_KEY}}",
 }
+
+
+_MAY_BE_SECRET = ("hash", "from_env")
+"""Settings into which somebody might paste a key; what stands there is not repeated."""
 
 
 def path_of(error: ErrorDetails) -> Path:
@@ -46,7 +50,8 @@ def explain(error: ErrorDetails) -> tuple[str, str | None]:
     setting = find(path)
     if setting is None:
         return f"`{dotted(path)}` is not a mapping", f"expected form: {_section_form(path)}"
-    return f"`{dotted(path)}` is {shown(error['input'])}: {_reason(error, setting)}", _expected(setting)
+    value = "wrong" if setting.path[0] == "keys" and setting.path[-1] in _MAY_BE_SECRET else shown(error["input"])
+    return f"`{dotted(path)}` is {value}: {_reason(error, setting)}", _expected(setting)
 
 
 def dotted(path: Path) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from inhouse.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
@@ -56,6 +59,18 @@ def setting(default: Any, sentence: str, *, unit: str = "", example: object = No
     if example is not None:
         extra["examples"] = [example]
     return Field(default, description=sentence, json_schema_extra=extra or None, **limits)
+
+
+def choice_of(name: str, known: Iterable[str]) -> str:
+    """The way out for a name that is not among those known: the nearest, or all of them."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known are: {', '.join(names)}"
+
+
+def contradiction(at: tuple[str | int, ...], message: str, hint: str) -> PydanticCustomError:
+    """Two values that are fine alone and not together; `at` is the key to point at, from this section down."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
 
 
 class Section(BaseModel):

@@ -8,8 +8,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from inhouse.config.catalog import sections, settings
 from inhouse.config.fields import MODEL_NAME_PATTERN
+from inhouse.config.keys import KEY_ID_PATTERN
 from inhouse.config.stack import Stack
-from inhouse.config.tenants import KEY_ID_PATTERN, TENANT_NAME_PATTERN
+from inhouse.config.tenants import TENANT_NAME_PATTERN
 
 EXAMPLES = {"size": ["8 MiB", "512 KiB", "1 GB"], "duration": ["30 s", "500 ms", "2 min", "1 h"]}
 

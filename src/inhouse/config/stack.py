@@ -13,23 +13,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, setting
+from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, contradiction, setting
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.keys import KeyId, KeySpec, taken
 from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routing import RoutingSpec
-from inhouse.config.tenants import (
-    Currency,
-    KeyId,
-    KeySpec,
-    LimitsSpec,
-    PriceSpec,
-    TenantDefaults,
-    TenantName,
-    TenantSpec,
-)
+from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
 from inhouse.config.units import KIB, MIB
 
 HF_PATTERN = r"^hf://[^/\s]+/[^/\s]+/[^\s@]+\.gguf(@[^\s@]+)?$"
@@ -198,7 +189,9 @@ class Stack(Section):
     tenant_defaults: TenantDefaults = Field(
         default_factory=TenantDefaults, description="What holds for a tenant that is not named."
     )
-    keys: dict[KeyId, KeySpec] = Field(default_factory=dict, description="Limits of single keys, by the key's id.")
+    keys: dict[KeyId, KeySpec] = Field(
+        default_factory=dict, description="Keys that are declared, and limits of single keys by their id."
+    )
     issuers: dict[str, IssuerSpec] = Field(
         default_factory=dict, description="Issuers of tokens (OIDC) that are accepted beside keys, by any name."
     )
@@ -220,6 +213,15 @@ class Stack(Section):
         return self
 
     @model_validator(mode="after")
+    def _declared_keys_have_names_of_their_own(self) -> Self:
+        for name, spec in self.keys.items():
+            if spec.declared and taken(name):
+                raise contradiction(
+                    ("keys", name), f"no key can be declared as {name!r}", "callers of another kind are shown so"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _allowed_models_exist(self) -> Self:
         named: list[tuple[tuple[str, ...], list[str]]]
         named = [(("tenants", name, "models"), spec.models) for name, spec in self.tenants.items()]
@@ -235,11 +237,6 @@ class Stack(Section):
                         f"did you mean `{near[0]}`?" if near else f"its models: {', '.join(self.models)}",
                     )
         return self
-
-
-def contradiction(at: tuple[str | int, ...], message: str, hint: str) -> PydanticCustomError:
-    """Two values that are fine alone and not together; `at` is the key to point at, from this section down."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The sections of the stack about who may use how much: limits, prices, tenants, keys."""
+"""The sections of the stack about who may use how much: limits, prices, tenants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from inhouse.config.fields import Count, MaybeCount, ModelName, Quantity, Sectio
 from inhouse.config.money import MONEY_PATTERN, parse_money_or_none
 
 TENANT_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-KEY_ID_PATTERN = r"^[A-Za-z0-9._:@-]{1,128}$"
 CURRENCY_PATTERN = r"^[A-Z]{3}$"
 COUNT_MAX = 10**15
 
@@ -22,12 +21,6 @@ def _tenant_name(name: str) -> str:
     return name
 
 
-def _key_id(name: str) -> str:
-    if not re.fullmatch(KEY_ID_PATTERN, name):
-        raise ValueError("not a key's id")
-    return name
-
-
 def _currency(code: str) -> str:
     if not re.fullmatch(CURRENCY_PATTERN, code):
         raise ValueError("not a currency: three capital letters")
@@ -35,7 +28,6 @@ def _currency(code: str) -> str:
 
 
 TenantName = Annotated[str, AfterValidator(_tenant_name)]
-KeyId = Annotated[str, AfterValidator(_key_id)]
 Currency = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "pattern": CURRENCY_PATTERN})]
 MaybeMoney = Annotated[
     int | None,
@@ -101,10 +93,3 @@ class TenantSpec(Section):
 
 class TenantDefaults(TenantSpec):
     """What holds for each tenant that `tenants` does not name."""
-
-
-class KeySpec(Section):
-    """One key, by its id (`inhouse keys list` shows it): what it may use, within what its tenant may."""
-
-    models: list[ModelName] = setting([], "Models that it may use; without any, all of its tenant's.", example=["chat"])
-    limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much this key may use.")

@@ -6,9 +6,11 @@ when they changed. Every method may raise `StateError`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from inhouse.store.ledger import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,13 @@ class Key:
     created_at: float
     expires_at: float | None = None
     revoked_at: float | None = None
+    models: tuple[str, ...] = ()
+    """Models that it may use; empty is all of its tenant's."""
+    limits: Limits = field(default_factory=Limits)
+    rotated_at: float | None = None
+    old_hash: bytes | None = field(default=None, repr=False)
+    """SHA-256 of the secret before the last rotation, which opens until `old_until`."""
+    old_until: float | None = None
 
     def live(self, now: float) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
@@ -45,6 +54,12 @@ class KeyStore(Protocol):
 
     def revoke(self, key_id: str, *, at: float) -> Key | None:
         """The key as it is afterwards; an earlier revocation stands. None: there is no such key."""
+
+    def change(self, key_id: str, work: Callable[[Key], Key]) -> Key | None:
+        """Replaces the key by what `work` makes of it, in one step. None: there is no such key.
+
+        What `work` raises is passed on, and nothing has changed. The id stays.
+        """
 
     def version(self) -> Hashable:
         """Equal to the last answer while nobody, in any process, has changed a key. Cheap enough for every second."""

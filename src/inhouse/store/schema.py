@@ -54,6 +54,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        "ALTER TABLE keys ADD COLUMN models TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE keys ADD COLUMN rotated_at REAL",
+        "ALTER TABLE keys ADD COLUMN old_hash BLOB CHECK (old_hash IS NULL OR length(old_hash) = 32)",
+        "ALTER TABLE keys ADD COLUMN old_until REAL",
+    ),
 )
 
 KNOWN_VERSION = len(MIGRATIONS)

@@ -10,20 +10,41 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from inhouse.errors import StateError
 from inhouse.store import folder, schema
 from inhouse.store.contract import Key
+from inhouse.store.ledger import Limits
 
 FILE_NAME = "inhouse.sqlite3"
 PAGE_BYTES = 4096
 
-_COLUMNS = "id, hash, note, tenant, roles, created_at, expires_at, revoked_at"
+_NAMES = (
+    "id",
+    "hash",
+    "note",
+    "tenant",
+    "roles",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+    "models",
+    "limits",
+    "rotated_at",
+    "old_hash",
+    "old_until",
+)
+_COLUMNS = ", ".join(_NAMES)
+_ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608
+_REPLACE = f"UPDATE keys SET {', '.join(f'{name} = ?{at}' for at, name in enumerate(_NAMES, 1))} WHERE id = ?1"  # noqa: S608
+_decode_limits = msgspec.json.Decoder(Limits).decode
 
 
 class SqliteStore:
@@ -72,7 +93,16 @@ class SqliteStore:
     def revoke(self, key_id: str, *, at: float) -> Key | None:
         with self._writing() as connection:
             connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (at, key_id))
-            return self.by_id(key_id)
+        return self.by_id(key_id)  # read after the commit: a damaged record can be revoked, if not shown
+
+    def change(self, key_id: str, work: Callable[[Key], Key]) -> Key | None:
+        with self._writing() as connection:
+            known = self.by_id(key_id)
+            if known is None:
+                return None
+            changed = work(known)
+            connection.execute(_REPLACE, _row(changed))
+            return changed
 
     def version(self) -> Hashable:
         """`data_version` moves with others' commits, `total_changes` with ours; a file put in its place is reopened."""
@@ -142,30 +172,33 @@ class SqliteStore:
                     self._connection.execute("ROLLBACK")
 
     def _key(self, row: tuple[Any, ...]) -> Key:
-        key_id, digest, note, tenant, roles, created_at, expires_at, revoked_at = row
+        record = dict(zip(_NAMES, row, strict=True))
         try:
-            return Key(
-                key_id, bytes(digest), note, tenant, frozenset(json.loads(roles)), created_at, expires_at, revoked_at
-            )
+            record["hash"] = bytes(record["hash"])
+            record["roles"] = frozenset(json.loads(record["roles"]))
+            record["models"] = tuple(json.loads(record["models"]))
+            record["limits"] = _decode_limits(record["limits"])
+            record["old_hash"] = None if record["old_hash"] is None else bytes(record["old_hash"])
         except (TypeError, ValueError) as error:
             raise StateError(
-                f"the key '{key_id}' in {self._path} is damaged; revoke it with `inhouse keys revoke {key_id}`, "
-                "or restore the file from a backup"
+                f"the key '{record['id']}' in {self._path} is damaged; revoke it with "
+                f"`inhouse keys revoke {record['id']}`, or restore the file from a backup"
             ) from error
+        return Key(**record)
+
+
+def _row(key: Key) -> tuple[object, ...]:
+    limits = {name: limit for name, limit in msgspec.structs.asdict(key.limits).items() if limit is not None}
+    texts = {
+        "roles": json.dumps(sorted(key.roles)),
+        "models": json.dumps(key.models),
+        "limits": json.dumps(limits),
+    }
+    return tuple(texts.get(name, getattr(key, name)) for name in _NAMES)
 
 
 def _insert(connection: sqlite3.Connection, key: Key) -> None:
-    row = (
-        key.id,
-        key.hash,
-        key.note,
-        key.tenant,
-        json.dumps(sorted(key.roles)),
-        key.created_at,
-        key.expires_at,
-        key.revoked_at,
-    )
     try:
-        connection.execute(f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+        connection.execute(_ADD, _row(key))
     except sqlite3.IntegrityError as error:
         raise ValueError(f"the key '{key.id}' cannot be added: {error}") from error

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import time
 from collections import OrderedDict
@@ -23,11 +24,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from inhouse.core import Identity
-from inhouse.errors import StackError, StateError, Unauthorized, Unavailable
+from inhouse.errors import StackError, StateError, StateUnavailable, Unauthorized
 from inhouse.store.contract import Key, KeyStore
 from inhouse.tenancy import keys
 
 if TYPE_CHECKING:
+    from inhouse.tenancy.declared import DeclaredKeys
     from inhouse.tenancy.oidc import TokenProver
 
 STATIC_KEY_LENGTH_MIN = 16
@@ -40,7 +42,7 @@ _ANOTHER = "`inhouse keys create` makes a new one"
 
 
 class Authenticator:
-    """Proves callers against a store of keys, against static keys, against issuers of tokens, or all of them.
+    """Proves callers against a store of keys, keys declared in the stack, static keys and issuers of tokens.
 
     `static_keys` come from the environment and belong to the tenant `default`; they cannot be revoked. Raises
     `StackError` for one that is too short or could not be sent in a header.
@@ -51,11 +53,14 @@ class Authenticator:
         store: KeyStore | None,
         *,
         static_keys: Iterable[str] = (),
+        declared: DeclaredKeys | None = None,
         tokens: TokenProver | None = None,
         clock: Callable[[], float] = time.time,
         remembered_max: int = 10_000,
     ) -> None:
         self._store = store
+        self._declared = declared
+        self._declared_version = 0
         self._tokens = tokens
         self._proofs: Hashable = None
         self._clock = clock
@@ -68,7 +73,7 @@ class Authenticator:
         self._version = None if store is None else store.version()
 
     def identify(self, authorization: bytes | None, x_api_key: bytes | None) -> Identity:
-        """The caller; the arguments are raw header values. Raises `Unauthorized`, `Forbidden`, `Unavailable`.
+        """The caller; the arguments are raw header values. Raises `Unauthorized`, `Forbidden`, `StateUnavailable`.
 
         `Authorization` goes first; `x-api-key` counts where it is missing or of another scheme than Bearer.
         """
@@ -108,6 +113,11 @@ class Authenticator:
             if proofs != self._proofs:
                 self._remembered.clear()
                 self._proofs = proofs
+        if self._declared is not None:
+            changes = self._declared.refresh()
+            if changes != self._declared_version:
+                self._remembered.clear()
+                self._declared_version = changes
         if self._store is None:
             return
         try:
@@ -121,6 +131,11 @@ class Authenticator:
 
     def _prove(self, presented: str) -> tuple[Identity, float | None]:
         whole_hash = keys.hash_of(presented)
+        declared = None if self._declared is None else self._declared.find(whole_hash)
+        if declared is not None:
+            if not declared.live(self._clock()):
+                raise Unauthorized(f"this API key expired on {_day(declared.expires_at or 0)}; {_ANOTHER}")
+            return keys.identity_of(declared), declared.expires_at
         for static_hash, identity in self._static:
             if hmac.compare_digest(static_hash, whole_hash):
                 return identity, None
@@ -131,13 +146,23 @@ class Authenticator:
         parts = keys.split(presented)
         key = None if parts is None else self._by_id(parts[0])
         secret_hash = _NO_HASH if parts is None else keys.hash_of(parts[1])
-        if key is None or not hmac.compare_digest(key.hash, secret_hash):
+        fits = key is not None and hmac.compare_digest(key.hash, secret_hash)
+        fitted = key is not None and key.old_hash is not None and hmac.compare_digest(key.old_hash, secret_hash)
+        if key is None or not (fits or fitted):
             raise Unauthorized(f"this API key is not known here; check that it was copied whole; {_ANOTHER}")
         if key.revoked_at is not None:
             raise Unauthorized(f"this API key was revoked on {_day(key.revoked_at)}; {_ANOTHER}")
         if not key.live(self._clock()):
             raise Unauthorized(f"this API key expired on {_day(key.expires_at or 0)}; {_ANOTHER}")
-        return Identity(key_id=key.id, tenant=key.tenant, roles=key.roles), key.expires_at
+        ends_at = key.expires_at
+        if not fits:  # the secret before the last rotation
+            ends_at = min(key.old_until or 0.0, math.inf if ends_at is None else ends_at)
+            if self._clock() >= ends_at:
+                raise Unauthorized(
+                    f"this API key was replaced on {_day(key.rotated_at or 0)}, its old text no longer counts; "
+                    "use the new one, or `inhouse keys rotate` makes another"
+                )
+        return keys.identity_of(key), ends_at
 
     def _by_id(self, key_id: str) -> Key | None:
         if self._store is None:
@@ -145,7 +170,7 @@ class Authenticator:
         try:
             return self._store.by_id(key_id)
         except StateError as error:
-            raise Unavailable(
+            raise StateUnavailable(
                 "API keys cannot be checked now, the gateway cannot read its state; its log says why", retry_after_s=5
             ) from error
 

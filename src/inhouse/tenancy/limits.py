@@ -9,6 +9,7 @@ Not here: how much is used (`store/ledger`), and when to ask (`quotas`).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from inhouse.config import LimitsSpec, Stack
@@ -28,7 +29,7 @@ _WORDS: dict[LimitName, tuple[str, str]] = {
     "money_per_month": ("", "per month (UTC)"),
     "concurrent_requests": ("requests", "at once"),
 }
-_SECTIONS = {"tenant": "tenants", "key": "keys", "model": "models"}
+_SECTIONS = {"tenant": "tenants", "model": "models"}
 _PERIODS = frozenset({"tokens_per_day", "tokens_per_month", "money_per_day", "money_per_month"})
 _LONG_S = 60.0
 """Longer than clients wait of their own accord."""
@@ -67,17 +68,29 @@ def limits_of(spec: LimitsSpec) -> Limits:
     return Limits(**spec.model_dump())
 
 
+def tighter(one: Limits, other: Limits) -> Limits:
+    """Both hold: of each limit the smaller."""
+    found: dict[str, int | None] = {}
+    for name in Limits.__struct_fields__:
+        given = [limit for limits in (one, other) if (limit := getattr(limits, name)) is not None]
+        found[name] = min(given, default=None)
+    return Limits(**found)
+
+
 def terms(stack: Stack, identity: Identity, model: str) -> Terms:
     """Raises `Forbidden` where tenant or key may not use the model."""
     tenant = stack.tenants.get(identity.tenant, stack.tenant_defaults)
     key = stack.keys.get(identity.key_id)
+    key_limits = Limits(**dict(identity.limits)) if identity.limits else NO_LIMITS
     _check_model(model, f"tenant '{identity.tenant}'", tenant.models)
+    _check_model(model, f"key '{identity.key_id}'", identity.models)
     if key is not None:
         _check_model(model, f"key '{identity.key_id}'", key.models)
+        key_limits = tighter(key_limits, limits_of(key.limits))
     spec = stack.models.get(model)
     scopes = [
         (f"tenant:{identity.tenant}", limits_of(tenant.limits)),
-        (f"key:{identity.key_id}", NO_LIMITS if key is None else limits_of(key.limits)),
+        (f"key:{identity.key_id}", key_limits),
         (f"model:{model}", NO_LIMITS if spec is None else limits_of(spec.limits)),
     ]
     demands = tuple(Demand(scope, limits) for scope, limits in scopes if limits != NO_LIMITS)
@@ -143,11 +156,11 @@ def duration(microseconds: int) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
-def _check_model(model: str, whose: str, models: list[str]) -> None:
+def _check_model(model: str, whose: str, models: Collection[str]) -> None:
     if models and model not in models:
         raise Forbidden(
             f"{whose} may not use the model '{model}'; it may use: {', '.join(models)}; "
-            "who runs this server can allow it in inhouse.yaml",
+            "who runs this server can allow it",
             param="model",
         )
 
@@ -174,7 +187,7 @@ def _too_large(
         way_out = "ask for fewer `max_tokens`" if room is None else f"send `max_tokens` of {room:,} or less"
     return RequestExceedsQuota(
         f"this request may need {asked}, {_who(scope)} never has more than {most} {_WORDS[name][1]}; {way_out}, "
-        f"or have `{_setting(scope, name)}` raised",
+        f"or have {_setting(scope, name)} raised",
         param="max_tokens",
     )
 
@@ -200,7 +213,7 @@ def _standing(shortage: Shortage, currency: str) -> str:
 
 
 def _raise_it(shortage: Shortage) -> str:
-    return f"who runs this server can raise `{_setting(shortage.scope, shortage.name)}`"
+    return f"who runs this server can raise {_setting(shortage.scope, shortage.name)}"
 
 
 def _who(scope: str) -> str:
@@ -210,7 +223,9 @@ def _who(scope: str) -> str:
 
 def _setting(scope: str, name: LimitName) -> str:
     kind, _, of = scope.partition(":")
-    return f"{_SECTIONS[kind]}.{of}.limits.{name}"
+    if kind == "key":  # its limits are in its record, in inhouse.yaml, or in both
+        return f"`{name}` of the key '{of}'"
+    return f"`{_SECTIONS[kind]}.{of}.limits.{name}`"
 
 
 def _in_words(seconds: float) -> str:

@@ -17,7 +17,7 @@ from typing import Self
 
 from inhouse.config import Stack
 from inhouse.core import Identity, Usage
-from inhouse.errors import StateError, Unavailable
+from inhouse.errors import StateError, StateUnavailable
 from inhouse.store import ledger
 from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
 from inhouse.store.ledger_account import DAY_US
@@ -95,7 +95,7 @@ class Quotas:
         self._stack = stack
         self._ledger = ledger
         self._clock = clock
-        self._terms: dict[tuple[str, str, str], Terms] = {}
+        self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []
         self._counts: dict[tuple[int, str, str, str], list[int]] = {}
         self.overruns = 0
@@ -105,7 +105,7 @@ class Quotas:
     def reserve(self, identity: Identity, model: str, bound: Bound) -> Hold:
         """Holds what the request may use at most.
 
-        Raises `Forbidden` (the model), `RequestExceedsQuota`, `RateLimited`, `QuotaExceeded`, `Unavailable`.
+        Raises `Forbidden` (the model), `RequestExceedsQuota`, `RateLimited`, `QuotaExceeded`, `StateUnavailable`.
         """
         agreed = self.terms(identity, model)
         at = self._clock()
@@ -117,7 +117,7 @@ class Quotas:
         try:
             answer = self._ledger.reserve(agreed.demands, most.total_tokens, money, at)
         except StateError as error:
-            raise Unavailable(
+            raise StateUnavailable(
                 "limits cannot be checked now, the gateway cannot write its state; its log says why",
                 retry_after_s=_RETRY_S,
             ) from error
@@ -132,11 +132,13 @@ class Quotas:
         """
         place = (identity.tenant, identity.key_id, model)
         known = self._terms.get(place)
-        if known is None:
-            if len(self._terms) >= TERMS_REMEMBERED_MAX:
-                self._terms.clear()
-            known = self._terms[place] = terms(self._stack, identity, model)
-        return known
+        if known is not None and (known[0] is identity or known[0] == identity):  # its key may have changed meanwhile
+            return known[1]
+        if len(self._terms) >= TERMS_REMEMBERED_MAX:
+            self._terms.clear()
+        agreed = terms(self._stack, identity, model)
+        self._terms[place] = identity, agreed
+        return agreed
 
     def settle(self, reservation: Reservation | None, tokens: int, money: int) -> None:
         """For `Hold`."""

@@ -8,10 +8,12 @@ Not here: who the caller is (`auth`, `oidc`), and which models and how much a ke
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal
 
-from inhouse.core import Identity
-from inhouse.errors import Forbidden
+from inhouse.core import ROLE_NAMES, Identity
+from inhouse.errors import BadRequest, Forbidden
 
 Role = Literal["admin", "operator", "developer", "auditor"]
 
@@ -106,6 +108,16 @@ def require(identity: Identity, permission: Permission) -> None:
         f"{_listed(having)} {'has' if len(having) == 1 else 'have'}; "
         f"this caller is {_listed(sorted((identity.roles or WITHOUT_ROLES) & ROLES.keys())) or 'of no known role'}"
     )
+
+
+def checked(names: Iterable[str]) -> frozenset[str]:
+    """The roles of these names. Raises `BadRequest`, naming the nearest role, for one that is not in the table."""
+    roles = frozenset(names)
+    for name in sorted(roles - ROLES.keys()):
+        near = get_close_matches(name.lower(), ROLE_NAMES, n=1)
+        way_out = f"did you mean '{near[0]}'?" if near else f"the roles are {_listed(list(ROLE_NAMES))}"
+        raise BadRequest(f"there is no role '{name[:64]}'; {way_out}", param="roles")
+    return roles
 
 
 def _listed(names: list[str]) -> str:
