@@ -20,9 +20,9 @@ from pydantic_core import PydanticUndefined
 from inhouse.config.fields import Quantity, Section
 from inhouse.config.money import render_money
 from inhouse.config.stack import Stack
-from inhouse.config.units import render_duration, render_size
+from inhouse.config.units import render_duration, render_percent, render_size
 
-Kind = Literal["text", "number", "switch", "choice", "size", "duration", "money", "path", "list"]
+Kind = Literal["text", "number", "switch", "choice", "size", "duration", "money", "percent", "path", "list"]
 
 ANY_NAME = "*"
 """Stands for the name of a model, a tenant or a key in a setting's path."""
@@ -58,6 +58,8 @@ class Setting:
             return render_duration(value)
         if self.kind == "money":
             return render_money(value)
+        if self.kind == "percent":
+            return render_percent(value)
         return str(value) if isinstance(value, Path) else value
 
     @property
@@ -71,6 +73,7 @@ class Setting:
             "size": "a size such as 8 MiB",
             "duration": "a duration such as 30 s, 500 ms or 2 min",
             "money": "an amount such as 0.15",
+            "percent": "a part such as 10%",
             "path": "a path",
             "list": "a list such as [a, b]",
         }[self.kind]
@@ -84,7 +87,7 @@ class Setting:
         return words
 
     def _bound(self, bound: float) -> str:
-        return str(self.render(bound)) if self.kind in ("size", "duration", "money") else f"{bound:d}"
+        return str(self.render(bound)) if self.kind in ("size", "duration", "money", "percent") else f"{bound:d}"
 
 
 @cache

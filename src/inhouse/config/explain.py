@@ -13,6 +13,7 @@ Path = tuple[str | int, ...]
 
 _NAMES = {
     "models": ("a model", "1 to 128 of letters, digits and . _ : / - and no / in front, such as gemma-3-1b"),
+    "routes": ("a route", "a model's name as clients send it, such as chat"),
     "tenants": ("a tenant", "1 to 64 of letters, digits and . _ - and a letter or digit in front, such as acme"),
     "keys": ("a key", "a name of 1 to 128 letters, digits and . _ : @ -, or a key's id from `inhouse keys list`"),
 }
@@ -20,6 +21,7 @@ _NAMES = {
 
 _FORMS: dict[Path, str] = {
     ("models",): "a name for each model, with its keys below: {chat: {source: demo}}",
+    ("routes",): "a name for each route, with its keys below: {chat: {fallback: [small]}}",
     ("tenants",): "a name for each tenant, with its keys below: {acme: {weight: 2}}",
     ("keys",): "the name or id of each key, with its keys below: {ci: {from_env: CI_KEY}}",
 }

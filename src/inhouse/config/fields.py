@@ -11,7 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from inhouse.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+from inhouse.config.units import (
+    DURATION_PATTERN,
+    PERCENT_PATTERN,
+    SIZE_PATTERN,
+    parse_duration,
+    parse_percent,
+    parse_size,
+)
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:-][A-Za-z0-9._:/-]{0,127}$"
 
@@ -20,7 +27,7 @@ MODEL_NAME_PATTERN = r"^[A-Za-z0-9._:-][A-Za-z0-9._:/-]{0,127}$"
 class Quantity:
     """Marks a field that people write with a unit."""
 
-    kind: Literal["size", "duration", "money"]
+    kind: Literal["size", "duration", "money", "percent"]
 
 
 def _whole(value: object) -> object:
@@ -50,7 +57,14 @@ Duration = Annotated[
     Quantity("duration"),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}]}),
 ]
+Percent = Annotated[
+    float,
+    BeforeValidator(parse_percent),
+    Quantity("percent"),
+    WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN}),
+]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+MaybeModelName = Annotated[str | None, AfterValidator(lambda name: None if name is None else _model_name(name))]
 
 
 def setting(default: Any, sentence: str, *, unit: str = "", example: object = None, **limits: Any) -> Any:

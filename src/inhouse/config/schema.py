@@ -12,7 +12,11 @@ from inhouse.config.keys import KEY_ID_PATTERN
 from inhouse.config.stack import Stack
 from inhouse.config.tenants import TENANT_NAME_PATTERN
 
-EXAMPLES = {"size": ["8 MiB", "512 KiB", "1 GB"], "duration": ["30 s", "500 ms", "2 min", "1 h"]}
+EXAMPLES = {
+    "size": ["8 MiB", "512 KiB", "1 GB"],
+    "duration": ["30 s", "500 ms", "2 min", "1 h"],
+    "percent": ["10%", "2.5%"],
+}
 
 
 def schema() -> dict[str, Any]:
@@ -36,5 +40,6 @@ def schema() -> dict[str, Any]:
         "additionalProperties": {"allOf": [spec, required]},
     }
     tree["properties"]["tenants"] |= {"propertyNames": {"pattern": TENANT_NAME_PATTERN}}
+    tree["properties"]["routes"] |= {"propertyNames": {"pattern": MODEL_NAME_PATTERN}}
     tree["properties"]["keys"] |= {"propertyNames": {"pattern": KEY_ID_PATTERN}}
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": "inhouse.yaml", **tree}

@@ -19,6 +19,7 @@ from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
 from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
+from inhouse.config.routes import RouteSpec, check_routes
 from inhouse.config.routing import RoutingSpec
 from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
 from inhouse.config.units import KIB, MIB
@@ -97,6 +98,9 @@ class ModelSpec(Section):
     )
     engine_args: list[str] = setting(
         [], "More flags for llama-server, handed on as they are.", example=["--flash-attn", "on"]
+    )
+    external: bool = setting(
+        False, "Whether somebody else runs it, so that what is sent there leaves: only tenants that allow it reach it."
     )
     routing: RoutingSpec = Field(default_factory=RoutingSpec, description="Which of its replicas a request goes to.")
     price: PriceSpec = Field(default_factory=PriceSpec, description="What its tokens cost.")
@@ -200,6 +204,9 @@ class Stack(Section):
     )
     audit: AuditSpec = Field(default_factory=AuditSpec, description="The record of who did what.")
     explain: ExplainSpec = Field(default_factory=ExplainSpec, description="What is remembered of the last requests.")
+    routes: dict[ModelName, RouteSpec] = Field(
+        default_factory=dict, description="Names that clients send and the models that answer to them."
+    )
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")
@@ -219,6 +226,11 @@ class Stack(Section):
                 raise contradiction(
                     ("keys", name), f"no key can be declared as {name!r}", "callers of another kind are shown so"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        check_routes(self.routes, self.models)
         return self
 
     @model_validator(mode="after")

@@ -88,6 +88,7 @@ class TenantSpec(Section):
         "standard", "The class of its requests; a higher one goes first."
     )
     models: list[ModelName] = setting([], "Models that it may use; without any, all of them.", example=["chat"])
+    data_may_leave: bool = setting(False, "Whether its requests may go to models that are `external`.")
     limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much all of its keys may use together.")
 
 

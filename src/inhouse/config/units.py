@@ -34,11 +34,13 @@ DURATIONS: Final[dict[str, Decimal]] = {
     "d": Decimal(86400),
 }
 SIZE_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*([Bb]|[KkMmGgTt][Ii]?[Bb])?\s*$"
+PERCENT_PATTERN: Final = r"^\s*\d+(\.\d+)?\s*%\s*$"
 DURATION_PATTERN: Final = r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?\s*(ms|s|min|h|d)\s*)+)\s*$"
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _SIZE = re.compile(rf"\s*{_NUMBER}\s*([A-Za-z]*)\s*", re.ASCII)
 _PART = re.compile(rf"\s*{_NUMBER}\s*([A-Za-z]+)\s*", re.ASCII)
+_PERCENT = re.compile(rf"\s*{_NUMBER}\s*%\s*", re.ASCII)
 _PLAIN = re.compile(rf"\s*{_NUMBER}\s*", re.ASCII)
 _BY_FOLDED = {unit.lower(): factor for unit, factor in SIZES.items()}
 
@@ -111,6 +113,23 @@ def render_duration(seconds: float) -> str:
         return f"{exact:f} s"
     unit = min(whole, key=lambda unit: counts[unit])
     return f"{int(counts[unit])} {unit}"
+
+
+def parse_percent(value: object) -> float:
+    """Percent of `10%` or `2.5 %`. A bare number is refused: 0.1 could be a tenth or a thousandth.
+
+    Raises:
+        ValueError: when it has no percent sign.
+    """
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a percentage")
+    return float(match[1])
+
+
+def render_percent(percent: float) -> str:
+    """The canonical text: `10%`, `2.5%`."""
+    return f"{Decimal(repr(percent)).normalize():f}%"
 
 
 def _in_bounds(size: int) -> int:
