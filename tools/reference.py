@@ -52,6 +52,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.InvalidJson: "the body is not JSON",
     errors.UnknownParameter: "a strange field, where `requests.unknown_fields` is `refuse` or a needed one is missing",
     errors.RequestTooComplex: "deeper, or more of something, than `requests` in the configuration takes",
+    errors.AnswerTooLong: "a longer answer than the model's `answer_tokens_max`, where its policy is `refuse`",
     errors.ContextTooLong: "the prompt has more tokens than the model's context; the message has both numbers",
     errors.Unauthorized: "no key, or one that is unknown, revoked or expired",
     errors.Forbidden: "a permission that no role of the caller has, or a model that key or tenant may not use",
@@ -126,6 +127,8 @@ def _error_rows() -> Iterator[str]:
 def _example(kind: type[errors.ApiError]) -> errors.ApiError:
     if kind is errors.ContextTooLong:
         return errors.ContextTooLong(2, 1)
+    if kind is errors.AnswerTooLong:
+        return errors.AnswerTooLong(2, 1, "model", param="max_tokens")
     if kind is errors.MethodNotAllowed:
         return errors.MethodNotAllowed("", allow="GET")
     return kind("")

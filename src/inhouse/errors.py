@@ -126,6 +126,19 @@ class ContextTooLong(BadRequest):
         self.context_tokens = context_tokens
 
 
+class AnswerTooLong(BadRequest):
+    """A longer answer than the model gives, where the stack has that refused."""
+
+    code = "answer_too_long"
+
+    def __init__(self, asked: int, tokens_max: int, model: str, *, param: str) -> None:
+        super().__init__(
+            f"`{param}` asks for {asked} tokens, '{model}' answers with at most {tokens_max}; "
+            "ask for fewer, or raise the model's `answer_tokens_max` in inhouse.yaml",
+            param=param,
+        )
+
+
 class Unauthorized(ApiError):
     status = 401
     type = "authentication_error"

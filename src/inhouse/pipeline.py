@@ -3,7 +3,7 @@
     identify, may infer                     401 403
       parse(body)                           400 408 413 415
         find the lane of the model          404
-          hold the quota                    403 429
+          make it fit, hold the quota       400 403 429
             a turn at a slot                429 503 504
               the engine's stream           502 504
     ← client ← view ← events ← engine
@@ -19,7 +19,7 @@ from typing import Protocol
 
 from inhouse.core import Usage
 from inhouse.dispatch import direct, lane
-from inhouse.dispatch.reserve import reserve
+from inhouse.dispatch.prepare import prepare
 from inhouse.errors import ApiError, InternalError, ShuttingDown
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
@@ -72,7 +72,7 @@ async def answer(parts: Parts, request: Request) -> None:
         found = lane.find(parts.lanes, call.model)
         entry.model = found.model
         share = parts.shares.of(identity.tenant)
-        call, bound, hold = await reserve(parts.quotas, identity, found, call)
+        call, bound, hold = await prepare(parts.quotas, identity, found, call, entry, request.notes)
         with hold:
             if hold.scopes:
                 entry.step(Held(asyncio.get_running_loop().time(), hold.scopes, *hold.held))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
+from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
 from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
@@ -185,6 +186,7 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
             token_gap_s=spec.token_gap_timeout,
             total_s=spec.total_timeout,
         ),
+        fit=Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy),
     )
 
 

@@ -47,6 +47,18 @@ class ModelSpec(Section):
     )
     engine: Literal["llamacpp"] = setting("llamacpp", "The program that does the inference.")
     context: Count = setting(4096, "Tokens of one request, prompt and answer together.", unit="tokens", ge=256)
+    context_fit: Literal["reject", "trim", "middle-out"] = setting(
+        "reject", "What becomes of a prompt that is too long: refused, or its oldest messages, or its middle, left out."
+    )
+    answer_room: Count = setting(
+        256, "Tokens kept free for an answer without a length of its own, when a prompt is cut.", unit="tokens", ge=1
+    )
+    answer_tokens_max: MaybeCount = setting(
+        None, "Longest answer; without a number, as long as the context.", unit="tokens", example=1024, ge=1
+    )
+    answer_tokens_policy: Literal["clamp", "refuse"] = setting(
+        "clamp", "What a client is told that asks for longer answers: a header with the limit, or 400."
+    )
     slots: Count = setting(4, "Requests that run at once; the others wait in the queue.", unit="requests", ge=1, le=256)
     threads: MaybeCount = setting(
         None, "CPU threads of the engine; without a number, every core it may use.", unit="threads", ge=1, le=4096

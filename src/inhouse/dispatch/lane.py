@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inhouse.admission.context_fit import REJECTING, Fit
 from inhouse.admission.fair import Priority
 from inhouse.admission.notices import Tell
 from inhouse.admission.turns import Ask, Turn, Turns
@@ -19,6 +21,7 @@ _LOADING_RETRY_S = 2.0
 _TELLING_BYTES = 1024
 _CONTEXT_UNKNOWN = 1 << 30
 _SMOOTHING = 0.1
+_COUNTING_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Lane:
     """The one place for a job that must not share the engine with its like (embeddings)."""
     load_wait_s: float
     limits: TimeLimits
+    fit: Fit = REJECTING
+    counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_COUNTING_MAX))
+    """Prompts that the engine counts at once, beside the slots."""
     replica: Replica | None = None
     failure: str = ""
     watches: set[Watch] = field(default_factory=set)

@@ -6,7 +6,7 @@ Each says how a body becomes a `Call`, and in which shape its clients expect an 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inhouse.config import RequestsSpec
 from inhouse.errors import ApiError
@@ -46,9 +46,10 @@ def _embeddings(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) ->
 
 def _responses(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     found = responses.parse(body)
-    return openai_chat.call(
+    call = openai_chat.call(
         found.request, limits, stream=found.stream, rendering=found.rendering(id_hex, now_s), prompt_param="input"
     )
+    return call if found.may_trim is None else replace(call, may_trim=found.may_trim)
 
 
 def _messages(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:

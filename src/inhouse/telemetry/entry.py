@@ -13,9 +13,12 @@ HUNG_UP = 499
 
 NOTHING = Usage()
 
-FactName = Literal["credential"]
+FactName = Literal["credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked"]
 FACTS: dict[FactName, str] = {
     "credential": "why nobody was proven: `missing`, `malformed`, `unknown`, `expired` or `revoked`",
+    "trimmed_messages": "messages that were left out of a prompt that was too long",
+    "trimmed_tokens": "tokens that were left out of it",
+    "answer_tokens_asked": "the longer answer that the client asked for, where the model's limit took its place",
 }
 """What may stand in a request's facts: the names are fixed, the values are numbers or words of ours."""
 

@@ -56,6 +56,7 @@ class Log:
             tenant=entry.tenant,
             status=entry.status,
             **({"code": entry.code} if entry.code else {}),
+            **(entry.facts or {}),
             prompt_tokens=entry.usage.prompt_tokens,
             cached_tokens=entry.usage.cached_tokens,
             completion_tokens=entry.usage.completion_tokens,

@@ -72,3 +72,5 @@ class Call:
     view: View
     choices: int = 1
     """Jobs in a row that share one prompt."""
+    may_trim: bool | None = None
+    """Whether a prompt that is too long may be made shorter; None: as the stack says."""

@@ -27,6 +27,11 @@ class ResponsesCall:
     asked: ResponsesRequest
     """The request as it came: the answer tells its settings back."""
 
+    @property
+    def may_trim(self) -> bool | None:
+        """Whether a conversation that is too long may lose its oldest part; None where the client does not say."""
+        return None if self.asked.truncation is None else self.asked.truncation == "auto"
+
     def rendering(self, id_hex: str, now_s: float) -> Rendering:
         """How the answer is shown. `now_s` is its `created_at`."""
         return ResponsesRendering(self.asked, id_hex, now_s)

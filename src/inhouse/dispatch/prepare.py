@@ -1,0 +1,27 @@
+"""What happens to a call between its parsing and its turn: it is made to fit the model, and its quota is held."""
+
+from __future__ import annotations
+
+from inhouse.core import Identity
+from inhouse.dispatch.fit import Notes, fit_prompts, limit_answers
+from inhouse.dispatch.lane import Lane
+from inhouse.dispatch.prompts import Prompts
+from inhouse.dispatch.reserve import reserve
+from inhouse.telemetry.entry import Entry
+from inhouse.tenancy.limits import Bound
+from inhouse.tenancy.quotas import Hold, Quotas
+from inhouse.wire.call import Call
+
+
+async def prepare(
+    quotas: Quotas, identity: Identity, lane: Lane, call: Call, entry: Entry, notes: Notes
+) -> tuple[Call, Bound, Hold]:
+    """The call as it may run, its bound, and the hold on the quotas; `notes` get what was changed.
+
+    Raises Forbidden before anything else, then AnswerTooLong, ContextTooLong, and what `Quotas.reserve` raises.
+    """
+    terms = quotas.terms(identity, lane.model)
+    call = limit_answers(lane, call, entry, notes)
+    prompts = Prompts(lane, call)
+    call = await fit_prompts(lane, call, prompts, entry, notes)
+    return await reserve(quotas, identity, lane, call, terms, prompts)
