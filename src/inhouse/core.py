@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one request, as the engine counted them.
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one request, as the engine counted them. (A struct, as it is made several times in each request.)
 
     `cached_tokens` is the part of `prompt_tokens` that the engine took from its prefix cache.
     """
@@ -27,6 +28,9 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
         )
+
+
+NOTHING = Usage()
 
 
 @dataclass(frozen=True, slots=True)

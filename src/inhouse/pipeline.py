@@ -15,6 +15,7 @@ hang-up cancels the task that runs this; it is swallowed here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 from inhouse.core import Usage
@@ -39,9 +40,8 @@ class Request(direct.Client, Protocol):
     @property
     def entry(self) -> Entry: ...
 
-    @property
-    def credentials(self) -> tuple[bytes | None, bytes | None]:
-        """The raw values of `Authorization` and `x-api-key`."""
+    credentials: tuple[bytes | None, bytes | None]
+    """The raw values of `Authorization` and `x-api-key`."""
 
     async def call(self) -> Call:
         """The parsed body. Raises BadRequest and its kin."""
@@ -113,11 +113,12 @@ def never_begun(parts: Parts, entry: Entry) -> None:
 
 
 def _book(parts: Parts, entry: Entry, view: View | None) -> None:
-    entry.ended_s = asyncio.get_running_loop().time()
+    entry.ended_s = time.monotonic()
     if view is not None:
         entry.events = view.events_seen
-        # an engine that was cut off has not said its usage: its events are the tokens that were sent
-        entry.usage = view.usage if view.usage.total_tokens else Usage(completion_tokens=view.events_seen)
+        entry.usage = view.usage
+        if not entry.usage.total_tokens:  # an engine that was cut off has not said it: its events are the tokens sent
+            entry.usage = Usage(completion_tokens=view.events_seen)
     parts.metrics.book(entry)
     parts.log.request(entry)
     parts.recent.keep(entry)

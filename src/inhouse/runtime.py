@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import tempfile
 import threading
 import time
@@ -47,6 +48,19 @@ _ALARM_TICKS = 240
 _SOCKET_FOLDER_LENGTH_MAX = 64
 
 
+class RequestIds:
+    """24 hexadecimal digits, by the hundred: the system is asked for randomness once for many."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def new(self) -> str:
+        if not self._left:
+            digits = os.urandom(12 * 128).hex()
+            self._left = [digits[at : at + 24] for at in range(0, len(digits), 24)]
+        return self._left.pop()
+
+
 @dataclass(slots=True)
 class Parts:
     """What the requests of one process share."""
@@ -59,6 +73,7 @@ class Parts:
     log: Log
     metrics: Metrics
     recent: Recent
+    request_ids: RequestIds = field(default_factory=RequestIds)
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, in the event loop."""

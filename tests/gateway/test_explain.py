@@ -34,7 +34,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def key_of(door: Gateway, tenant: str, role: str = "") -> str:
     with SqliteStore(door.state_dir) as store:
         roles = frozenset({role} - {""})
-        return keys.mint(store, note="test", tenant=tenant, roles=roles, now=time.time()).key
+        return keys.mint(store, note="test", rights=keys.Rights(tenant, roles), now=time.time()).key
 
 
 def asked(

@@ -84,6 +84,8 @@ class FairQueue:
         self.prefill_long_tokens = prefill_long_tokens
         self.long_share = long_share
         self.capacity = 0
+        self.long_max = 1
+        """How many slots long tickets may hold."""
         self.serving = 0
         self.long_serving = 0
         self._arrived = 0
@@ -108,15 +110,12 @@ class FairQueue:
     def tenants_waiting(self) -> int:
         return len(self._room.by_tenant)
 
-    @property
-    def long_max(self) -> int:
-        """How many slots long tickets may hold."""
-        return max(1, math.floor(self.long_share * self.capacity + 1e-9))  # 0.29 × 100 is 28.999… in floats
-
     def offer(self, ticket: Ticket, now_s: float) -> bool:
         """True: the ticket holds a slot at once. False: it waits and will be woken. Raises QueueFull."""
         ticket.long = ticket.prompt_tokens > self.prefill_long_tokens
-        if self.serving < self.capacity and ticket.long in self._lanes():  # then none that waits may run
+        if self.serving < self.capacity and (
+            not ticket.long or self.long_serving < self.long_max
+        ):  # then none that waits may run
             self._grant(ticket, now_s)
             return True
         lack = self._room.lack(ticket)
@@ -152,6 +151,7 @@ class FairQueue:
     def resize(self, capacity: int, now_s: float) -> None:
         """Slots came or went. Tickets in service keep theirs until they end."""
         self.capacity = capacity
+        self.long_max = max(1, math.floor(self.long_share * capacity + 1e-9))  # 0.29 × 100 is 28.999… in floats
         self._fill(now_s)
 
     def expire(self, now_s: float) -> None:
@@ -224,7 +224,7 @@ class FairQueue:
         return (False, True) if self.long_serving < self.long_max else (False,)
 
     def _fill(self, now_s: float) -> None:
-        while self.serving < self.capacity and (ticket := self._next()) is not None:
+        while self._room.load.requests and self.serving < self.capacity and (ticket := self._next()) is not None:
             self._grant(ticket, now_s)
             ticket.wake(None)
 

@@ -34,6 +34,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
 
+import msgspec
+
 Priority = Literal["interactive", "standard", "batch"]
 
 _TOKENS_FIRST_GUESS = 500.0
@@ -41,8 +43,7 @@ _SMOOTHING = 0.2
 _SLACK = 64
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """One request's place. `wake(None)` is called when it is granted, `wake(error)` when it must leave.
 
     `wake` must not call back into the queue. A ticket is offered once. `prompt_tokens` is an estimate, `tokens_max`
@@ -59,12 +60,13 @@ class Ticket:
     tokens_max: int = 0
     body_bytes: int = 0
 
-    granted_s: float | None = field(default=None, init=False)
-    waiting: bool = field(default=False, init=False)
-    long: bool = field(default=False, init=False)
-    number: int = field(default=0, init=False)
+    # the queue's own
+    granted_s: float | None = None
+    waiting: bool = False
+    long: bool = False
+    number: int = 0
     """Of its arrival, over the whole queue."""
-    place: int = field(default=0, init=False)
+    place: int = 0
     """Of its arrival, within its account."""
 
     def __post_init__(self) -> None:
@@ -189,8 +191,9 @@ class Tenants:
 
     def _charge(self, account: _Account, counter: float) -> None:
         account.counter += counter
-        self._push(account, False)
-        self._push(account, True)
+        if account.waiting:
+            self._push(account, False)
+            self._push(account, True)
 
     def _push(self, account: _Account, lane: bool) -> None:
         heap = self._heaps[lane]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from types import TracebackType
+
+import msgspec
 
 from inhouse.admission.fair import FairQueue, Priority, Ticket
 from inhouse.admission.notices import Notices, Tell
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Who wants a slot, and for how much: `prompt_tokens` is an estimate, `tokens_max` bounds prompt and answer."""
 
     tenant: str = "default"
@@ -60,7 +60,7 @@ class Turn:
     it came (1 is next), `waited_s` is known once the waiting has ended in any way.
     """
 
-    __slots__ = ("_ask", "_tell", "_ticket", "_turns", "_wait_s", "place", "tokens_used", "waited_s")
+    __slots__ = ("_ask", "_granted", "_tell", "_ticket", "_turns", "_wait_s", "place", "tokens_used", "waited_s")
 
     def __init__(self, turns: Turns, wait_s: float, ask: Ask, tell: Tell | None) -> None:
         self._turns = turns
@@ -70,24 +70,15 @@ class Turn:
         self.tokens_used: int | None = None
         self._ticket: Ticket | None = None
         self.place = 0
+        self._granted: asyncio.Future[None] | None = None
         self.waited_s = 0.0
 
     async def __aenter__(self) -> Turn:
         turns = self._turns
         now_s = turns.now_s()
-        granted: asyncio.Future[None] | None = None
-
-        def wake(error: Exception | None) -> None:
-            if granted is None or granted.done():
-                return  # cancelled in the same turn of the loop: __aexit__'s twin below gives the slot back
-            if error is None:
-                granted.set_result(None)
-            else:
-                granted.set_exception(error)
-
         ask = self._ask
         ticket = self._ticket = Ticket(
-            wake,
+            self._wake,
             now_s + self._wait_s,
             now_s,
             ask.tenant,
@@ -99,7 +90,7 @@ class Turn:
         )
         if turns.queue.offer(ticket, now_s):
             return self
-        granted = asyncio.get_running_loop().create_future()
+        granted = self._granted = asyncio.get_running_loop().create_future()
         self.place = turns.queue.waiting
         if self._tell is not None:
             turns.notices.add(ticket, self._tell, now_s)
@@ -118,3 +109,12 @@ class Turn:
     ) -> None:
         if self._ticket is not None:
             self._turns.queue.release(self._ticket, self._turns.now_s(), self.tokens_used)
+
+    def _wake(self, error: Exception | None) -> None:
+        granted = self._granted
+        if granted is None or granted.done():
+            return  # cancelled in the same turn of the loop: what `__aenter__` does then gives the slot back
+        if error is None:
+            granted.set_result(None)
+        else:
+            granted.set_exception(error)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import Protocol
 
 import msgspec
 
 from inhouse.admission.notices import Standing
+from inhouse.admission.turns import Ask
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Reply
@@ -64,13 +66,13 @@ class Client(Protocol):
 
 async def answer(call: Call, lane: Lane, share: Share, client: Client, entry: Entry) -> bytes:
     """Runs the jobs of a call; returns the closing bytes of its answer. Raises ApiError."""
-    jobs = call.jobs
+    jobs, view = call.jobs, call.view
     if len(jobs) == 1:
-        await _run(0, jobs[0], call.view, lane, share, client, entry)
-        lane.learn(len(jobs[0].body), call.view.usage.prompt_tokens)
+        await _run(0, jobs[0], view, lane, share, client, entry)
+        lane.learn(len(jobs[0].body), view.usage.prompt_tokens)
     else:
         await _run_all(call, lane, share, client, entry)
-    return call.view.end()
+    return view.end()
 
 
 async def _run_all(call: Call, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
@@ -103,13 +105,14 @@ def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
 async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
     limits = client.time_limits(lane.limits, kept_alive=view.streams and lane.turns.notices.every_s > 0)
     watch = Watch(lane.model, lane.limits, limits, entry.arrived_s, client.stop)
+    ask = lane.ask(job, share)
     lane.watches.add(watch)
     try:
         if job.streams:
-            await _in_turn(index, job, view, lane, share, client, entry, watch)
+            await _in_turn(index, job, ask, view, lane, client, entry, watch)
         else:
-            async with lane.turn_alone(client.prefer_wait_s, limits.wait_s, lane.ask(job, share)):
-                await _in_turn(index, job, view, lane, share, client, entry, watch)
+            async with lane.turn_alone(client.prefer_wait_s, limits.wait_s, ask):
+                await _in_turn(index, job, ask, view, lane, client, entry, watch)
     except WaitedTooLong as error:
         raise lane.late(error, limits.wait_s) from None
     finally:
@@ -117,27 +120,29 @@ async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, clien
 
 
 async def _in_turn(
-    index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry, watch: Watch
+    index: int, job: Job, ask: Ask, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch
 ) -> None:
     tell = client.waits if view.streams else None
-    turn = lane.turn(client.prefer_wait_s, watch.limits.wait_s, lane.ask(job, share), tell)
+    turn = lane.turn(client.prefer_wait_s, watch.limits.wait_s, ask, tell)
     try:
         async with turn:
-            entry.waited_s = max(entry.waited_s, turn.waited_s)  # the answer's head tells it
+            if turn.waited_s > entry.waited_s:
+                entry.waited_s = turn.waited_s  # the answer's head tells it
             try:
                 await _ask_engine(index, job, view, lane, client, entry, watch)
             finally:
                 turn.tokens_used = view.tokens_of(index)
     except EngineError as error:
-        entry.step(Failed(asyncio.get_running_loop().time(), lane.endpoint, error.code, index))
+        entry.step(Failed(time.monotonic(), lane.endpoint, error.code, index))
         raise
     finally:
-        entry.waited_s = max(entry.waited_s, turn.waited_s)
-        entry.place = max(entry.place, turn.place)
+        if turn.place:  # it had to wait
+            entry.waited_s = max(entry.waited_s, turn.waited_s)
+            entry.place = max(entry.place, turn.place)
 
 
 async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
-    now_s = asyncio.get_running_loop().time()
+    now_s = time.monotonic()
     entry.step(Asked(now_s, lane.endpoint, index))
     pool = lane.pool()
     if job.streams:
@@ -145,14 +150,10 @@ async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Clie
     reply = await pool.request(b"POST", job.path, job.body)
     if reply.status != 200:
         raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
-    if job.streams:
-        await _stream(index, view, reply, client, entry, watch)
-    else:
+    if not job.streams:
         view.events(index, await reply.read())
-    view.finished(index)
-
-
-async def _stream(index: int, view: View, reply: Reply, client: Client, entry: Entry, watch: Watch) -> None:
+        view.finished(index)
+        return
     if view.streams:
         client.begin()
     sink = _ViewSink(index, view, client, entry, watch)
@@ -160,16 +161,17 @@ async def _stream(index: int, view: View, reply: Reply, client: Client, entry: E
     client.attach(reply)
     try:
         reply.pipe(sink)
-        await sink.over
+        await sink.whole()
     finally:
         client.detach(reply)
         reply.abort()
+    view.finished(index)
 
 
 class _ViewSink:
     """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
 
-    __slots__ = ("_client", "_cutter", "_entry", "_index", "_loop", "_view", "_watch", "over")
+    __slots__ = ("_client", "_cutter", "_entry", "_error", "_index", "_over", "_view", "_waiter", "_watch")
 
     def __init__(self, index: int, view: View, client: Client, entry: Entry, watch: Watch) -> None:
         self._index = index
@@ -178,8 +180,17 @@ class _ViewSink:
         self._entry = entry
         self._watch = watch
         self._cutter = EventCutter()
-        self._loop = asyncio.get_running_loop()
-        self.over: asyncio.Future[None] = self._loop.create_future()
+        self._over = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def whole(self) -> None:
+        """Returns when the reply is over. Raises what broke it off."""
+        if not self._over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
 
     def data(self, data: bytes) -> None:
         try:
@@ -192,7 +203,7 @@ class _ViewSink:
                 return
             self._watch.moved = True
             if self._entry.first_token_s is None:
-                self._entry.first_token_s = self._loop.time()
+                self._entry.first_token_s = time.monotonic()
             shown = self._view.events(self._index, events)
         except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
             self.done(error)
@@ -201,12 +212,12 @@ class _ViewSink:
             self._client.write(shown)
 
     def done(self, error: Exception | None) -> None:
-        if self.over.done():
+        if self._over:
             return
-        if error is None:
-            self.over.set_result(None)
-        else:
-            self.over.set_exception(error)
+        self._over = True
+        self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 # "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"

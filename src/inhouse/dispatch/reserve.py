@@ -6,8 +6,6 @@ too little room, the engine is asked to count once, exactly.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 
 from inhouse.core import Identity
@@ -57,7 +55,7 @@ def _held(
     share = _share(lane, call, terms, prompts)
     jobs = tuple(job if job.answer_tokens_max is not None else _limited(job, share) for job in call.jobs)
     bound = Bound(prompts.most, max(job.answer_tokens_max or 0 for job in jobs), len(jobs))
-    return replace(call, jobs=jobs), bound, quotas.reserve(identity, lane.model, bound)
+    return msgspec.structs.replace(call, jobs=jobs), bound, quotas.reserve(identity, lane.model, bound)
 
 
 def _limited(job: Job, answer_tokens: int) -> Job:

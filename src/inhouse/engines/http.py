@@ -86,12 +86,22 @@ class Pool:
         if connection is not None:
             reply = connection.send(message)
             try:
-                return await reply.head()
+                return await reply.head
             except StaleConnectionError:
                 pass  # the engine had closed it: nothing of the response had come
+            except asyncio.CancelledError:
+                reply.abort()
+                raise
+        return await self._request_anew(message)
+
+    async def _request_anew(self, message: bytes) -> Reply:
         connection = await self._connect()
+        reply = connection.send(message)
         try:
-            return await connection.send(message).head()
+            return await reply.head
+        except asyncio.CancelledError:
+            reply.abort()
+            raise
         except StaleConnectionError:
             raise EngineError("the engine closed the connection without an answer") from None
 
@@ -132,7 +142,7 @@ class Pool:
         return None
 
     async def _connect(self) -> Connection:
-        make: Callable[[], asyncio.Protocol] = lambda: Connection(self)  # noqa: E731
+        make: Callable[[], asyncio.Protocol] = lambda: Connection(self, self._loop)  # noqa: E731
         address = self.address
         try:
             async with asyncio.timeout(self._connect_s_max):
@@ -170,25 +180,31 @@ class StaleConnectionError(Exception):
 class Reply:
     """One response. Its body goes to a sink; until one is there it is buffered, up to `BUFFER_BYTES_MAX`."""
 
-    __slots__ = ("_buffer", "_connection", "_error", "_finished", "_head", "_paused", "_sink", "heard_s", "status")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_error",
+        "_finished",
+        "_loop",
+        "_paused",
+        "_sink",
+        "head",
+        "heard_s",
+        "status",
+    )
 
-    def __init__(self, connection: Connection, now_s: float) -> None:
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
-        self.heard_s = now_s
+        self.heard_s = loop.time()
+        self._loop = loop
         self._connection: Connection | None = connection
-        self._head: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.head: asyncio.Future[Reply] = loop.create_future()
+        """Done when status and headers are there."""
         self._sink: Sink | None = None
         self._buffer: list[bytes] = []
         self._finished = False
         self._error: EngineError | None = None
         self._paused = False
-
-    async def head(self) -> Reply:
-        try:
-            return await self._head
-        except asyncio.CancelledError:
-            self.abort()
-            raise
 
     def pipe(self, sink: Sink) -> None:
         """From now on the body is pushed to `sink`, what has come already at once."""
@@ -218,7 +234,7 @@ class Reply:
 
     def resume(self) -> None:
         self._paused = False
-        self.heard_s = asyncio.get_running_loop().time()
+        self.heard_s = self._loop.time()
         if self._connection is not None:
             self._connection.resume_reading()
 
@@ -233,14 +249,18 @@ class Reply:
     # for Connection
     def begin(self, status: int) -> None:
         self.status = status
-        if not self._head.done():
-            self._head.set_result(self)
+        if not self.head.done():
+            self.head.set_result(self)
 
     def body(self, data: bytes) -> None:
         if self._sink is not None:
             self._sink.data(data)
             return
         self._buffer.append(data)
+        if len(self._buffer) > 1 or len(data) > BUFFER_BYTES_MAX:
+            self._limit_buffer()
+
+    def _limit_buffer(self) -> None:
         if self._connection is not None and sum(map(len, self._buffer)) > BUFFER_BYTES_MAX:
             self._connection.pause_reading()
 
@@ -250,8 +270,8 @@ class Reply:
         self._finished = True
         self._error = error
         self._connection = None
-        if not self._head.done():
-            self._head.set_exception(StaleConnectionError() if stale else error or EngineError("no answer"))
+        if not self.head.done():
+            self.head.set_exception(StaleConnectionError() if stale else error or EngineError("no answer"))
         elif self._sink is not None:
             sink, self._sink = self._sink, None
             sink.done(error)
@@ -297,10 +317,25 @@ class _Collector:
 class Connection(asyncio.Protocol):
     """One connection to an engine; the parser's callbacks fill the current reply once per read."""
 
-    def __init__(self, pool: Pool) -> None:
+    __slots__ = (
+        "_complete",
+        "_keep_alive",
+        "_loop",
+        "_parser",
+        "_parts",
+        "_pool",
+        "_reading",
+        "_reply",
+        "_transport",
+        "fresh",
+        "idle_since",
+    )
+
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
+        self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = None
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
         self._parts: list[bytes] = []
         self._complete = False
@@ -316,8 +351,7 @@ class Connection(asyncio.Protocol):
     def send(self, message: bytes) -> Reply:
         if self._transport is None:
             raise EngineError("the connection to the engine is closed")
-        reply = self._reply = Reply(self, asyncio.get_running_loop().time())
-        self._parser = httptools.HttpResponseParser(self)
+        reply = self._reply = Reply(self, self._loop)
         self._complete = False
         self._transport.write(message)
         return reply
@@ -353,7 +387,7 @@ class Connection(asyncio.Protocol):
         if reply is None:  # bytes that nobody asked for
             self.close()
             return
-        reply.heard_s = asyncio.get_running_loop().time()
+        reply.heard_s = self._loop.time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:

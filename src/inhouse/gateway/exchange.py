@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from http import HTTPStatus
 from typing import Protocol
@@ -54,8 +53,15 @@ class Wire(Protocol):
 class _Flag:
     """Stands in for the event that uvicorn sets when a request cycle has news; an Exchange is told directly."""
 
+    __slots__ = ()
+
     def set(self) -> None:
         return None
+
+
+_FLAG = _Flag()
+_NO_HEADERS: tuple[tuple[bytes, bytes], ...] = ()
+_LIBRARY_TIMEOUTS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 
 
 class Exchange:
@@ -66,23 +72,21 @@ class Exchange:
         wire: Wire,
         parts: Parts,
         api: Api,
-        headers: list[tuple[bytes, bytes]],
+        headers: dict[bytes, bytes],
         *,
         keep_alive: bool,
         chunked: bool,
         expects_continue: bool,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self._id_hex = os.urandom(12).hex()
-        self.entry = Entry(request_id=self._id_hex, api=api.name, arrived_s=loop.time())
+        self._id_hex = parts.request_ids.new()
+        self.entry = Entry(self._id_hex, api.name, time.monotonic())
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.message_event = _Flag()
+        self.message_event = _FLAG
         self.prefer_wait_s = 0.0
-        self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.limit_headers = _NO_HEADERS
         self.notes: list[tuple[bytes, bytes]] = []
-        self._timeout: bytes | None = None
         self._time_asked: TimeLimits | None = None
         self._library_s = math.inf
         self._noted_s = 0.0
@@ -94,9 +98,9 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._stopped_by: ApiError | None = None
         # the body
-        self._authorization: bytes | None = None
-        self._x_api_key: bytes | None = None
-        self._media: bytes | None = None
+        get = headers.get
+        self.credentials = (get(b"authorization"), get(b"x-api-key"))
+        self._media = get(b"content-type")
         self._cors = b""
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -109,28 +113,19 @@ class Exchange:
         self._begun = False
         self._replies: list[Reply] = []
         self._paused = False
-        for name, value in headers:
-            self._read_header(name, value)
-
-    def _read_header(self, name: bytes, value: bytes) -> None:
-        match name:
-            case b"authorization":
-                self._authorization = value
-            case b"x-api-key":
-                self._x_api_key = value
-            case b"content-type":
-                self._media = value
-            case b"content-length":
-                self._check_length(int(value) if value.isdigit() else 0)
-            case b"x-request-id":
-                self.entry.request_id = sane_request_id(value) or self._id_hex
-            case b"prefer":
-                self.prefer_wait_s = timing.prefer_wait_s(value)
-            case b"origin":
-                self._cors = _cors(value, self._parts.stack.gateway.cors_origins)
-            case b"x-inhouse-timeout":
-                self._timeout = value
-            case b"x-stainless-read-timeout" | b"x-stainless-timeout":
+        length, prefer, origin = get(b"content-length"), get(b"prefer"), get(b"origin")
+        if length is not None and length.isdigit():
+            self._check_length(int(length))
+        own_id = get(b"x-request-id")
+        if own_id is not None:
+            self.entry.request_id = sane_request_id(own_id) or self._id_hex
+        if prefer is not None:
+            self.prefer_wait_s = timing.prefer_wait_s(prefer)
+        if origin is not None:
+            self._cors = _cors(origin, parts.stack.gateway.cors_origins)
+        self._timeout = get(b"x-inhouse-timeout")
+        for name in _LIBRARY_TIMEOUTS:
+            if (value := get(name)) is not None:
                 self._library_s = min(self._library_s, timing.seconds(value) or math.inf)
 
     # the connection calls these
@@ -185,10 +180,6 @@ class Exchange:
         self._wake()
 
     # the pipeline calls these
-    @property
-    def credentials(self) -> tuple[bytes | None, bytes | None]:
-        return self._authorization, self._x_api_key
-
     def stopped_by(self) -> ApiError | None:
         return self._stopped_by
 
@@ -202,7 +193,8 @@ class Exchange:
         return call
 
     async def _whole_body(self) -> bytes:
-        if self._media is not None and b"json" not in self._media.lower():
+        media = self._media
+        if media is not None and media != b"application/json" and b"json" not in media.lower():
             raise UnsupportedMedia("the body must be JSON: send the header `Content-Type: application/json`")
         if not self._body_whole and self._body_error is None:
             if self._expects_continue:

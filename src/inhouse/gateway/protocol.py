@@ -64,6 +64,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._silent = True
         self._unsent_bytes = 0
         self._moved_s = self._head_since_s
+        self._idle_since_s: float | None = None
+        self._header_lines = b""
+        self._headers_seen: object = None
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,23 +77,24 @@ class GatewayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return  # read past until the client has our answer
-        self._unset_keepalive_if_required()
         self._silent = False
+        self._idle_since_s = None
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes == len(data):
                 self._head_since_s = self.loop.time()
         try:
-            rest = data
-            while rest:
-                rest = self._parse(rest)
+            self._parse(data)
         except httptools.HttpParserError:
             if not self._closing:
                 self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
         else:
             if self._in_head and self._head_bytes > self._limits.headers_bytes_max:
                 self._refuse(self._head_too_large())
-        self._ahead_bytes = self._ahead_bytes + len(data) if self.pipeline else 0
+        if not self.pipeline:
+            self._ahead_bytes = 0
+            return
+        self._ahead_bytes += len(data)
         if self._ahead_bytes > _AHEAD_BYTES_MAX and not self.transport.is_closing():
             self.flow.pause_reading()
 
@@ -100,7 +104,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
         self._closing = True
         self.pipeline.clear()
         for exchange in tuple(self._exchanges):
@@ -118,6 +121,11 @@ class GatewayProtocol(HttpToolsProtocol):
             self._exchanges[0].resume()
 
     # httptools
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         head_bytes, self._head_bytes, self._in_head = self._head_bytes, 0, False
         if head_bytes > self._limits.headers_bytes_max and self._head_size() > self._limits.headers_bytes_max:
@@ -134,7 +142,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._answered_here = True
                 self._answer_alive()
             else:
-                super().on_headers_complete()
+                self._begin_asgi()
                 if self.pipeline:
                     self.flow.resume_reading()
             return
@@ -144,7 +152,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self,
             self._parts,
             api,
-            self.headers,
+            dict(self.headers),
             keep_alive=http_1_1 and self.parser.should_keep_alive(),
             chunked=http_1_1,
             expects_continue=self.expect_100_continue and http_1_1,
@@ -196,7 +204,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.write(data)
 
     def default_headers(self) -> bytes:
-        return b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        headers = self.server_state.default_headers
+        if headers is not self._headers_seen:  # uvicorn makes new ones every second
+            self._headers_seen = headers
+            self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._header_lines
 
     def answered(self, exchange: Exchange) -> None:
         if exchange in self._exchanges:
@@ -226,6 +238,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self._silent and now_s - self._head_since_s > self._limits.keep_alive:
             self.transport.close()  # connected, and never said anything
+        elif self._idle_since_s is not None and now_s - self._idle_since_s > self._limits.keep_alive:
+            self.transport.close()
 
     def stop(self, reason: ApiError) -> None:
         """Ends what is running; the client is told why."""
@@ -238,14 +252,36 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.keep_alive = False
 
     # the rest is ours
-    def _parse(self, data: bytes) -> bytes:
-        """Feeds the parser; returns what is to be fed next, where an offer to upgrade was struck out of a head."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            head, self._plain_head = self._plain_head, b""
-            return head + data[upgrade.args[0] :]
-        return b""
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer per response: `check` ends idle connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._idle_since_s = self.loop.time()
+
+    def _parse(self, data: bytes) -> None:
+        """Feeds the parser; where a request offers to upgrade, its head once more without the offer."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                head, self._plain_head = self._plain_head, b""
+                data = head + data[upgrade.args[0] :]
+            else:
+                return
+
+    def _begin_asgi(self) -> None:
+        """uvicorn's way; it fills a scope at the begin of each message, which hot requests do without."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
 
     def _hot(self) -> Api | None:
         """The hot endpoint that the request is for, however its path is written (RFC 9112, 3.2; RFC 3986, 6.2.2)."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inhouse.core import Usage
+from inhouse.core import NOTHING, Usage
 from inhouse.telemetry.story import STEPS_MAX, Step
 
 HUNG_UP = 499
 """Status in logs and metrics of a request whose client left; nothing is sent with it (nginx's convention)."""
-
-NOTHING = Usage()
 
 FactName = Literal["credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked"]
 FACTS: dict[FactName, str] = {

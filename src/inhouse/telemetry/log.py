@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TextIO
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from inhouse.telemetry.entry import Entry
 
@@ -27,43 +28,46 @@ class Log:
         self._stream = stream or sys.stderr
         self._threshold = LEVELS[level]
         self._json = form == "json" or (form == "auto" and not self._stream.isatty())
-        self._lines: list[dict[str, Any]] = []
+        self._lines: list[dict[str, Any] | _Request] = []
         self._dropped = 0
         self._writer: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="log")
 
     def event(self, level: Level, event: str, **fields: Any) -> None:
         """One thing that happened; `event` is a fixed phrase, the fields say which."""
-        if LEVELS[level] < self._threshold:
-            return
-        if len(self._lines) >= _LINES_MAX:
-            self._dropped += 1
-            return
-        self._lines.append({"time": time.time(), "level": level, "event": event, **fields})
+        if LEVELS[level] >= self._threshold:
+            self._append({"time": round(time.time(), 3), "level": level, "event": event, **fields})
 
     def request(self, entry: Entry) -> None:
         """One finished request."""
         level: Level = "warning" if entry.status >= 500 or entry.failed else "info"
         if LEVELS[level] < self._threshold:
             return
-        ttft_s = entry.ttft_s
-        self.event(
+        usage, arrived_s, first_s = entry.usage, entry.arrived_s, entry.first_token_s
+        line = _Request(
+            round(time.time(), 3),
             level,
             "request",
-            request_id=entry.request_id,
-            api=entry.api,
-            model=entry.model,
-            key_id=entry.key_id,
-            tenant=entry.tenant,
-            status=entry.status,
-            **({"code": entry.code} if entry.code else {}),
-            **(entry.facts or {}),
-            prompt_tokens=entry.usage.prompt_tokens,
-            cached_tokens=entry.usage.cached_tokens,
-            completion_tokens=entry.usage.completion_tokens,
-            waited_ms=round(1000 * entry.waited_s, 1),
-            ttft_ms=None if ttft_s is None else round(1000 * ttft_s, 1),
-            e2e_ms=round(1000 * (entry.ended_s - entry.arrived_s), 1),
+            entry.request_id,
+            entry.api,
+            entry.model,
+            entry.key_id,
+            entry.tenant,
+            entry.status,
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+            round(1000 * entry.waited_s, 1),
+            None if first_s is None else round(1000 * (first_s - arrived_s), 1),
+            round(1000 * (entry.ended_s - arrived_s), 1),
+            entry.code or UNSET,
         )
+        self._append(line if not entry.facts else _fields(line) | {**entry.facts})
+
+    def _append(self, line: dict[str, Any] | _Request) -> None:
+        if len(self._lines) < _LINES_MAX:
+            self._lines.append(line)
+        else:
+            self._dropped += 1
 
     def flush(self) -> None:
         """Hands what has gathered to the writing thread; called a few times a second."""
@@ -71,9 +75,8 @@ class Log:
             return
         lines, self._lines = self._lines, []
         if self._dropped:
-            lines.append(
-                {"time": time.time(), "level": "warning", "event": "log lines dropped", "lines": self._dropped}
-            )
+            at = round(time.time(), 3)
+            lines.append({"time": at, "level": "warning", "event": "log lines dropped", "lines": self._dropped})
             self._dropped = 0
         if self._writer is not None:
             self._writer.submit(self._write, lines)
@@ -87,20 +90,44 @@ class Log:
         if writer is not None:
             writer.shutdown(wait=True)
 
-    def _write(self, lines: list[dict[str, Any]]) -> None:
+    def _write(self, lines: list[dict[str, Any] | _Request]) -> None:
         try:
-            self._stream.write("".join(map(self._json_line if self._json else _text_line, lines)))
+            self._stream.write(_encode_lines(lines).decode() if self._json else "".join(map(_text_line, lines)))
             self._stream.flush()
         except (OSError, ValueError):
             return  # nobody reads standard error any more; there is no other place to say so
 
-    @staticmethod
-    def _json_line(line: dict[str, Any]) -> str:
-        line["time"] = round(line["time"], 3)
-        return msgspec.json.encode(line).decode() + "\n"
+
+class _Request(msgspec.Struct, gc=False):
+    """The line of one request; the names are those of the line."""
+
+    time: float
+    level: Level
+    event: str
+    request_id: str
+    api: str
+    model: str
+    key_id: str
+    tenant: str
+    status: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    waited_ms: float
+    ttft_ms: float | None
+    e2e_ms: float
+    code: str | UnsetType = UNSET
 
 
-def _text_line(line: dict[str, Any]) -> str:
+def _fields(line: _Request) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
+
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def _text_line(entry: dict[str, Any] | _Request) -> str:
+    line = dict(entry) if isinstance(entry, dict) else _fields(entry)
     at = time.strftime("%H:%M:%S", time.localtime(line.pop("time")))
     level, event = line.pop("level"), line.pop("event")
     fields = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, "-"))

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from inhouse.telemetry.entry import HUNG_UP, Entry
+from inhouse.telemetry.times import Times
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_K = TypeVar("_K")
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time of creation for each series would only double the page
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -47,20 +50,13 @@ class Metrics:
             "inhouse_streams_broken", "Streams that ended with an error event.", ["model"], registry=registry
         )
         self._restarts = Counter("inhouse_engine_restarts", "Engines that ended unasked.", ["model"], registry=registry)
-        self._ttft = _seconds("inhouse_time_to_first_token", "Arrival to first token.", registry)
-        self._tpot = _seconds(
-            "inhouse_time_per_output_token", "Per token after the first.", registry, buckets=_TOKEN_SECONDS
-        )
-        self._e2e = _seconds("inhouse_request_duration", "Arrival to end of the answer.", registry)
-        self._waited = _seconds("inhouse_queue_wait", "Time spent waiting for a slot.", registry)
-        registry.register(_Lanes(lanes))
+        self._ttft = Times("inhouse_time_to_first_token", "Arrival to first token.", _SECONDS)
+        self._tpot = Times("inhouse_time_per_output_token", "Per token after the first.", _TOKEN_SECONDS)
+        self._e2e = Times("inhouse_request_duration", "Arrival to end of the answer.", _SECONDS)
+        self._waited = Times("inhouse_queue_wait", "Time spent waiting for a slot.", _SECONDS)
+        for collector in (self._ttft, self._tpot, self._e2e, self._waited, _Lanes(lanes)):
+            registry.register(collector)
         self._entries: list[Entry] = []
-        # .labels() costs more than the counting itself
-        self._request_count = cache(lambda *labels: self._requests.labels(*labels))
-        self._token_count = cache(lambda *labels: self._tokens.labels(*labels))
-        self._times = cache(
-            lambda model: tuple(h.labels(model) for h in (self._ttft, self._tpot, self._e2e, self._waited))
-        )
 
     def book(self, entry: Entry) -> None:
         """Takes a finished request; it shows after the next `flush`."""
@@ -70,40 +66,45 @@ class Metrics:
         self._restarts.labels(model).inc()
 
     def flush(self) -> None:
+        """Counts what was booked: sums first, since each touch of a counter takes a lock."""
         entries, self._entries = self._entries, []
+        requests: dict[tuple[str, str, int], int] = {}
+        tokens: dict[tuple[str, str], int] = {}
         for entry in entries:
-            self._count(entry)
+            _add(requests, (entry.api, entry.model, entry.status), 1)
+            usage = entry.usage
+            if usage.prompt_tokens:
+                _add(tokens, (entry.model, "prompt"), usage.prompt_tokens)
+                _add(tokens, (entry.model, "cached"), usage.cached_tokens)
+                _add(tokens, (entry.model, "completion"), usage.completion_tokens)
+            if entry.failed:
+                self._broken.labels(entry.model).inc()
+            if entry.status in (200, HUNG_UP):
+                self._time(entry)
+        for (api, model, status), count in requests.items():
+            self._requests.labels(api, model, str(status)).inc(count)
+        for (model, kind), count in tokens.items():
+            self._tokens.labels(model, kind).inc(count)
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         self.flush()
         return generate_latest(self.registry)
 
-    def _count(self, entry: Entry) -> None:
-        self._request_count(entry.api, entry.model, str(entry.status)).inc()
-        usage = entry.usage
-        if usage.prompt_tokens:
-            self._token_count(entry.model, "prompt").inc(usage.prompt_tokens)
-            self._token_count(entry.model, "cached").inc(usage.cached_tokens)
-            self._token_count(entry.model, "completion").inc(usage.completion_tokens)
-        if entry.failed:
-            self._broken.labels(entry.model).inc()
-        if entry.status not in (200, HUNG_UP):
-            return
-        ttft, tpot, e2e, waited = self._times(entry.model)
-        waited.observe(entry.waited_s)
-        if entry.ttft_s is not None:
-            ttft.observe(entry.ttft_s)
+    def _time(self, entry: Entry) -> None:
+        model = entry.model
+        self._waited.observe(model, entry.waited_s)
+        if entry.first_token_s is not None:
+            self._ttft.observe(model, entry.first_token_s - entry.arrived_s)
         if entry.status == 200:
-            e2e.observe(entry.ended_s - entry.arrived_s)
-            if entry.tpot_s is not None:
-                tpot.observe(entry.tpot_s)
+            self._e2e.observe(model, entry.ended_s - entry.arrived_s)
+            tpot_s = entry.tpot_s
+            if tpot_s is not None:
+                self._tpot.observe(model, tpot_s)
 
 
-def _seconds(
-    name: str, sentence: str, registry: CollectorRegistry, *, buckets: tuple[float, ...] = _SECONDS
-) -> Histogram:
-    return Histogram(f"{name}_seconds", sentence, ["model"], buckets=buckets, registry=registry)
+def _add(sums: dict[_K, int], key: _K, amount: int) -> None:
+    sums[key] = sums.get(key, 0) + amount
 
 
 class _Lanes(Collector):

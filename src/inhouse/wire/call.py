@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from inhouse.core import Usage
 from inhouse.errors import ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request to an engine. It takes one slot for as long as it runs."""
 
     path: bytes
@@ -62,8 +62,7 @@ class View(Protocol):
         """The terminal event of a stream that broke off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A parsed request: the model it names, the jobs that make up its answer, and the view of them."""
 
     model: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from inhouse.core import Usage
+from inhouse.core import NOTHING, Usage
 from inhouse.errors import ApiError, EngineError
 from inhouse.wire import errors, sse
 from inhouse.wire.chat import ChatChunk, Rendering
@@ -32,20 +32,25 @@ _failure = msgspec.json.Decoder(_FailureEvent)
 class Tracking:
     """What every view keeps: usage summed over jobs, events seen, and which jobs ended as they should."""
 
-    __slots__ = ("_ended", "_job_usage", "_per_prompt", "events_seen")
+    __slots__ = ("_ended", "_job_usage", "_per_prompt", "_total", "events_seen")
 
     def __init__(self, choices: int = 1) -> None:
         self.events_seen = 0
         self._per_prompt = choices
         self._ended: set[int] = set()
         self._job_usage: dict[int, Usage] = {}
+        self._total: Usage | None = NOTHING
 
     @property
     def usage(self) -> Usage:
         """Summed over jobs. The choices of one prompt are jobs in a row: their prompt counts once, as at OpenAI."""
-        total = Usage()
+        total = self._total
+        if total is not None:
+            return total
+        total = NOTHING
         for job, usage in self._job_usage.items():
             total += usage if job % self._per_prompt == 0 else Usage(completion_tokens=usage.completion_tokens)
+        self._total = total
         return total
 
     def tokens_of(self, job: int) -> int:
@@ -67,7 +72,8 @@ class Tracking:
             raise_failure(payload)
             return None
         if chunk.usage is not None:
-            self._job_usage[job] = chunk.usage.noun()
+            usage = self._job_usage[job] = chunk.usage.noun()
+            self._total = usage if len(self._job_usage) == 1 and job == 0 else None
         self.events_seen += 1
         return chunk
 
