@@ -18,7 +18,8 @@ from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.wire import openapi
 from inhouse.wire.messages_errors import error_object
-from inhouse.wire.openapi_operations import OPERATIONS, Operation
+from inhouse.wire.openapi_operation import Operation
+from inhouse.wire.openapi_operations import OPERATIONS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 

@@ -73,6 +73,9 @@ class Parts:
     log: Log
     metrics: Metrics
     recent: Recent
+    state_dir: Path
+    refresh_keys: Callable[[], None]
+    """To be called after a key was changed here: it holds at once."""
     request_ids: RequestIds = field(default_factory=RequestIds)
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
@@ -90,24 +93,25 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
-        store = exits.enter_context(contextlib.closing(SqliteStore(state_folder(stack, environ))))
+        folder = state_folder(stack, environ)
+        store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
         auth = _authenticator(stack, environ, store, log, report)
-        ledger = exits.enter_context(contextlib.closing(SqliteLedger(state_folder(stack, environ))))
+        ledger = exits.enter_context(contextlib.closing(SqliteLedger(folder)))
         quotas = Quotas(stack, ledger)
         exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
         identify = auth.identify if stack.auth.enabled else _anyone
         recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
-        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent)
+        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh)
         parts.sweepers += [auth.refresh, quotas.flush]
-        folder = Path(exits.enter_context(_temporary_folder()))
+        sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),
             asyncio.create_task(_checkpoint(ledger), name="checkpoint"),
         ]
         for index, (name, spec) in enumerate(stack.models.items()):
-            own = folder / str(index)
+            own = sockets / str(index)
             own.mkdir(mode=0o700)
             coroutine = _serve_model(lanes[name], spec, own, parts, report)
             tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))

@@ -8,10 +8,18 @@ import pytest
 from plain_http import PlainHttp
 
 from inhouse.gateway.apis import APIS
+from inhouse.tenancy.roles import ROLES
 from inhouse.wire.openapi_operations import OPERATIONS
 
 ID = "of-the-openapi-tests"
 OWN = [(operation.method.upper(), operation.path) for operation in OPERATIONS]
+BEYOND = [
+    (operation.method.upper(), operation.path)
+    for operation in OPERATIONS
+    if operation.needs and operation.needs not in ROLES["developer"]
+]
+"""What the suite's key, a developer's, may not do."""
+FOR_DEVELOPERS = [place for place in OWN if place not in BEYOND]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,7 @@ def test_what_the_document_lists(document: dict[str, Any]) -> None:
     assert listed == set(OWN)
 
 
-@pytest.mark.parametrize(("method", "path"), OWN)
+@pytest.mark.parametrize(("method", "path"), FOR_DEVELOPERS)
 @pytest.mark.usefixtures("document")
 def test_a_path_of_the_document(http: PlainHttp, method: str, path: str) -> None:
     """It is there: its answer is anything but 404 or 405."""
@@ -42,12 +50,19 @@ def test_a_path_of_the_document(http: PlainHttp, method: str, path: str) -> None
     assert reply.status in ((200,) if method == "GET" else (200, 400))
 
 
-@pytest.mark.parametrize(("method", "path"), OWN)
+@pytest.mark.parametrize(("method", "path"), FOR_DEVELOPERS)
 def test_the_example_of_a_path(http: PlainHttp, document: dict[str, Any], method: str, path: str) -> None:
     """What the document shows as an example is answered."""
     operation = document["paths"][path][method.lower()]
     body = operation["requestBody"]["content"]["application/json"]["example"] if "requestBody" in operation else None
     assert http.ask(method, filled(path), body).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), BEYOND)
+def test_a_path_that_needs_more_than_a_developer_may(http: PlainHttp, method: str, path: str) -> None:
+    """It is there, and closed; the document names the permission."""
+    reply = http.ask(method, filled(path), b"{}" if method == "POST" else None)
+    assert (reply.status, reply.json["error"]["code"]) == (403, "permission_denied")
 
 
 @pytest.mark.parametrize(("method", "path"), OWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,61 @@ def test_usage_by_tenant_key_and_model() -> None:
     assert run("usage", "--tenant", "nobody").stdout == "Nothing was used in the last 7 d.\n"
 
 
-def test_a_time_that_is_none_is_told() -> None:
-    with pytest.raises(StackError, match="'week' is no time"):
-        run("usage", "--since", "week")
+def test_usage_is_added_up_by_what_is_asked() -> None:
+    """Columns in their own order, whatever order they are asked in; the sums are those of all rows."""
+    rows = [line.split() for line in run("usage", "--by", "model", "--by", "tenant").stdout.splitlines()]
+    assert rows[0] == ["TENANT", "MODEL", "REQUESTS", "PROMPT", "CACHED", "ANSWERS", "COST"]
+    assert [row[:4] for row in rows[1:-1]] == [["acme", "chat", "2", "80"], ["guest", "chat", "1", "40"]]
+    assert rows[-1] == ["in", "all", "3", "120", "15", "90", "0.00021", "CHF"]
+    (total,) = json.loads(run("usage", "--by", "model", "--json").stdout)["usage"]
+    assert (total["requests"], total["completion_tokens"]) == (3, 90)
+    assert "day" not in total
+
+
+def test_usage_for_spreadsheets() -> None:
+    """One line for each row, and the head alone where nothing was used."""
+    lines = run("usage", "--by", "tenant", "--csv").stdout.splitlines()
+    assert lines == [
+        "tenant,requests,prompt_tokens,cached_tokens,completion_tokens,money,currency",
+        "acme,2,80,10,80,0.000160,CHF",
+        "guest,1,40,5,10,0.000050,CHF",
+    ]
+    assert len(run("usage", "--tenant", "nobody", "--csv").stdout.splitlines()) == 1
+
+
+def test_usage_of_certain_days() -> None:
+    """Dates are days of UTC, both ends included."""
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    assert run("usage", "--since", str(today), "--until", str(today), "--csv").stdout.count("\n") == 4
+    assert run("usage", "--since", str(yesterday), "--until", str(yesterday), "--csv").stdout.count("\n") == 1
+
+
+def test_one_tenant_with_all_of_its_limits() -> None:
+    """Each limit with what is used and held; a tenant that the file does not name stands there by default."""
+    lines = [" ".join(line.split()) for line in run("tenants", "show", "acme").stdout.splitlines()]
+    assert "month 2 requests, 160 tokens, 0.00016 CHF" in lines
+    assert lines[-4:] == [
+        "LIMIT USED HELD OF",
+        "tokens_per_day 160 100 1,000",
+        "money_per_month 0.00016 CHF 0.0001 CHF 2.50 CHF",
+        "concurrent_requests 0 1 3",
+    ]
+    guest = run("tenants", "show", "guest")
+    assert "does not name 'guest'" in guest.stderr
+    assert "no limits" in guest.stdout
+    assert json.loads(run("tenants", "show", "acme", "--json").stdout)["limits"]["tokens_per_day"]["used"] == 160
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "told"),
+    [
+        (("--since", "week"), "--since", "'week' is no time"),
+        (("--until", "2027-02-30"), "--until", "is no time"),
+        (("--by", "tennant"), "--by", "did you mean 'tenant'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told(options: tuple[str, ...], where: str, told: str) -> None:
+    with pytest.raises(StackError, match=told) as caught:
+        run("usage", *options)
+    assert caught.value.where == where

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from inhouse.cli.options import AsJson, Config, StateDir, examples
 
-if TYPE_CHECKING:
-    from inhouse.config import Stack
-    from inhouse.store.ledger import Ledger
-
-EXAMPLES = examples("inhouse tenants list", "inhouse tenants list --json")
+EXAMPLES = examples("inhouse tenants list", "inhouse tenants list --json", "inhouse tenants show acme")
 
 app = typer.Typer(
     name="tenants", help="List tenants, their limits and their use.", no_args_is_help=True, epilog=EXAMPLES
@@ -27,79 +24,49 @@ def list_(config: Config = None, state_dir: StateDir = None, as_json: AsJson = F
 
     Use stands beside its limit; what requests in flight may still use counts as used.
     """
-    import os
-
-    from inhouse.config import load, state_folder
-    from inhouse.store.ledger_sqlite import SqliteLedger
-
-    stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
-    ledger = SqliteLedger(state_folder(stack, os.environ))
-    try:
-        rows = _rows(stack, ledger)
-    finally:
-        ledger.close()
+    currency, rows = _rows(config, state_dir, only=None)
     if as_json:
-        import json
+        from inhouse.tenancy.standing import shown
 
-        shown = {"currency": stack.currency, "tenants": [_shown(row) for row in rows]}
-        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        _print_json({"currency": currency, "tenants": [shown(row) for row in rows]})
     elif rows:
-        _print_table(rows, stack.currency)
+        _print_table(rows, currency)
     else:
         typer.echo("No tenants: inhouse.yaml names none under `tenants`, and nobody used anything this month.")
 
 
-def _rows(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
-    """Money in millionths of the currency."""
-    from inhouse.store.ledger import UsageFilter, UsageRow, now
-    from inhouse.store.ledger_account import DAY_US, month_of
+@app.command(epilog=examples("inhouse tenants show acme", "inhouse tenants show acme --json"))
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The tenant.")],
+    config: Config = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one tenant: its share, its models, each of its limits and how much of it is used."""
+    from inhouse.tenancy.standing import shown
 
-    at = now()
-    today = at.wall_us // DAY_US
-    used = [row for row in ledger.usage(UsageFilter(since_day=today - 31)) if month_of(row.day) == month_of(today)]
-
-    def summed(rows: list[UsageRow]) -> dict[str, Any]:
-        return {
-            "requests": sum(row.requests for row in rows),
-            "tokens": sum(row.prompt_tokens + row.completion_tokens for row in rows),
-            "money": sum(row.money for row in rows),
-        }
-
-    found = []
-    for name in dict.fromkeys([*stack.tenants, *sorted(row.tenant for row in used)]):
-        spec = stack.tenants.get(name, stack.tenant_defaults)
-        live = ledger.live(f"tenant:{name}", at)
-        own = [row for row in used if row.tenant == name]
-        limits = {
-            limit: {"limit": most, "used": use.used, "held": use.held}
-            for limit, use in live.items()
-            if (most := getattr(spec.limits, limit)) is not None
-        }
-        found.append(
-            {
-                "tenant": name,
-                "named": name in stack.tenants,
-                "weight": spec.weight,
-                "priority": spec.priority,
-                "models": spec.models,
-                "limits": limits,
-                "today": summed([row for row in own if row.day == today]),
-                "month": summed(own),
-            }
-        )
-    return found
+    currency, (row,) = _rows(config, state_dir, only=name)
+    if as_json:
+        _print_json({"currency": currency, **shown(row)})
+        return
+    if not row["named"]:
+        typer.secho(f"inhouse.yaml does not name '{name}': what holds for it is `tenant_defaults`.", err=True, dim=True)
+    _print_tenant(row, currency)
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its money as amounts of the currency."""
-    from inhouse.config.money import render_money
+def _rows(config: Path | None, state_dir: Path | None, *, only: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """The currency, and the rows with their money in millionths of it."""
+    import os
+    from contextlib import closing
 
-    limits = {
-        name: {part: render_money(value) for part, value in parts.items()} if name.startswith("money") else parts
-        for name, parts in row["limits"].items()
-    }
-    spent = {period: {**row[period], "money": render_money(row[period]["money"])} for period in ("today", "month")}
-    return {**row, "limits": limits, **spent}
+    from inhouse.config import load, state_folder
+    from inhouse.store.ledger import now
+    from inhouse.store.ledger_sqlite import SqliteLedger
+    from inhouse.tenancy.standing import standings
+
+    stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
+    with closing(SqliteLedger(state_folder(stack, os.environ))) as ledger:
+        return stack.currency, standings(stack, ledger, now(), only=only)
 
 
 def _print_table(rows: list[dict[str, Any]], currency: str) -> None:
@@ -126,8 +93,40 @@ def _print_table(rows: list[dict[str, Any]], currency: str) -> None:
             _against(row, "money_per_month", row["month"]["money"], lambda micros: amount(micros, "").strip()),
         )
         table.add_row(*(Text(cell) for cell in cells))
-    wide = None if sys.stdout.isatty() else 500  # a pipe has no width
-    Console(width=wide).print(table)
+    Console(width=_width()).print(table)
+
+
+def _print_tenant(row: dict[str, Any], currency: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from inhouse.tenancy.prices import amount
+
+    def form(limit: str) -> Callable[[int], str]:
+        return (lambda micros: amount(micros, currency)) if limit.startswith("money") else "{:,}".format
+
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_row("tenant", Text(row["tenant"]))
+    facts.add_row("weight", str(row["weight"]))
+    facts.add_row("priority", row["priority"])
+    facts.add_row("models", Text(", ".join(row["models"]) or "all"))
+    for period in ("today", "month"):
+        sums = row[period]
+        words = f"{sums['requests']:,} requests, {sums['tokens']:,} tokens, {amount(sums['money'], currency)}"
+        facts.add_row(period, words)
+    console = Console(width=_width())
+    console.print(facts)
+    if not row["limits"]:
+        console.print("\nno limits")
+        return
+    limits = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("LIMIT", "USED", "HELD", "OF"):
+        limits.add_column(title, justify="left" if title == "LIMIT" else "right", no_wrap=True)
+    for limit, parts in row["limits"].items():
+        limits.add_row(limit, *(form(limit)(parts[part]) for part in ("used", "held", "limit")))
+    console.print()
+    console.print(limits)
 
 
 def _against(row: dict[str, Any], limit: str, counted: int | None, form: Callable[[int], str] = "{:,}".format) -> str:
@@ -136,3 +135,13 @@ def _against(row: dict[str, Any], limit: str, counted: int | None, form: Callabl
     if standing is None:
         return "-" if counted is None else form(counted)
     return f"{form(standing['used'] + standing['held'])} of {form(standing['limit'])}"
+
+
+def _width() -> int | None:
+    return None if sys.stdout.isatty() else 500  # a pipe has no width
+
+
+def _print_json(document: object) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,18 +13,30 @@ from inhouse.cli.options import AsJson, Config, StateDir, examples
 if TYPE_CHECKING:
     from inhouse.store.ledger import UsageRow
 
-EXAMPLES = examples("inhouse usage", "inhouse usage --tenant acme --since '30 d'", "inhouse usage --model chat --json")
-_COUNTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
+EXAMPLES = examples(
+    "inhouse usage",
+    "inhouse usage --tenant acme --since '30 d'",
+    "inhouse usage --since 2027-01-01 --until 2027-01-31 --by tenant --by model --csv",
+    "inhouse usage --model chat --json",
+)
 
 
 def usage(
     tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this tenant.")] = None,
     key: Annotated[str | None, typer.Option(metavar="ID", help="Only this key.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.")] = None,
-    since: Annotated[str, typer.Option(metavar="TIME", help="How far back, in whole days (UTC).")] = "7 d",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="How far back in whole days (UTC), or a date such as 2027-01-31.")
+    ] = "7 d",
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="The last day (UTC); else today.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT", help="Add up by day, tenant, key or model; again for more. Else by all."),
+    ] = None,
     config: Config = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
 ) -> None:
     """Show what was used, by day, tenant, key and model.
 
@@ -31,77 +44,70 @@ def usage(
     """
     import os
     import time
+    from contextlib import closing
 
     from inhouse.config import load, state_folder
-    from inhouse.store.ledger import UsageFilter
-    from inhouse.store.ledger_account import DAY_US
+    from inhouse.errors import BadRequest, StackError
     from inhouse.store.ledger_sqlite import SqliteLedger
+    from inhouse.tenancy import usage as accounting
 
-    stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
-    first_us = int((time.time() - _seconds(since)) * 1_000_000)
-    wanted = UsageFilter(since_day=first_us // DAY_US, tenant=tenant, key_id=key, model=model)
-    ledger = SqliteLedger(state_folder(stack, os.environ))
     try:
-        rows = ledger.usage(wanted)
-    finally:
-        ledger.close()
+        columns = accounting.dimensions(by or [])
+        wanted = accounting.wanted(since=since, until=until, tenant=tenant, key=key, model=model, now_s=time.time())
+    except BadRequest as error:
+        raise StackError(error.message, where=f"--{error.param}") from None
+    stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
+    with closing(SqliteLedger(state_folder(stack, os.environ))) as ledger:
+        rows = accounting.added_up(ledger.usage(wanted), columns)
     if as_json:
         import json
 
-        from inhouse.config.money import render_money
-
-        shown = [{**_shown(row), "money": render_money(row.money)} for row in rows]
+        shown = [accounting.shown(row, columns) for row in rows]
         typer.echo(json.dumps({"currency": stack.currency, "usage": shown}, indent=2, ensure_ascii=False))
+    elif as_csv:
+        _print_csv(rows, columns, stack.currency)
     elif rows:
-        _print_table(rows, stack.currency)
+        _print_table(rows, columns, stack.currency)
     else:
-        typer.echo(f"Nothing was used in the last {since}.")
+        typer.echo(f"Nothing was used in the last {since}." if until is None else f"Nothing was used until {until}.")
 
 
-def _seconds(text: str) -> float:
-    from inhouse.config.units import parse_duration
-    from inhouse.errors import StackError
+def _print_csv(rows: Sequence[UsageRow], columns: Sequence[str], currency: str) -> None:
+    """A head in any case, so that an empty report is one too."""
+    import csv
 
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise StackError(f"'{text}' is no time: {error}", where="--since", hint="such as '7 d' or '30 d'") from None
+    from inhouse.config.money import MICROS
+    from inhouse.tenancy.usage import COUNTS, shown
 
-
-def _shown(row: UsageRow) -> dict[str, Any]:
-    return {
-        "day": _date(row.day),
-        "tenant": row.tenant,
-        "key": row.key_id,
-        "model": row.model,
-        **{name: getattr(row, name) for name in _COUNTS},
-    }
+    names = [*columns, *COUNTS, "money", "currency"]
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        money = f"{row.money // MICROS}.{row.money % MICROS:06d}"  # all places, and no exponent
+        writer.writerow({**shown(row, columns), "money": money, "currency": currency})
 
 
-def _print_table(rows: tuple[UsageRow, ...], currency: str) -> None:
+def _print_table(rows: Sequence[UsageRow], columns: Sequence[str], currency: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from inhouse.tenancy.prices import amount
+    from inhouse.tenancy.usage import COUNTS, shown
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("DAY", "TENANT", "KEY", "MODEL"):
-        table.add_column(title, overflow="fold")
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
     for title in ("REQUESTS", "PROMPT", "CACHED", "ANSWERS", "COST"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        names = (_date(row.day), row.tenant, row.key_id, row.model)
-        counts = [f"{getattr(row, name):,}" for name in _COUNTS]
-        table.add_row(*(Text(cell) for cell in (*names, *counts, amount(row.money, currency))))
-    sums = [f"{sum(getattr(row, name) for row in rows):,}" for name in _COUNTS]
-    total = ("", "", "", "in all", *sums, amount(sum(row.money for row in rows), currency))
+        places = shown(row, columns)
+        counts = [f"{getattr(row, name):,}" for name in COUNTS]
+        cells = (*(str(places[column]) for column in columns), *counts, amount(row.money, currency))
+        table.add_row(*(Text(cell) for cell in cells))
+    sums = [f"{sum(getattr(row, name) for row in rows):,}" for name in COUNTS]
+    blank = [""] * (len(columns) - 1)
+    total = (*blank, "in all", *sums, amount(sum(row.money for row in rows), currency))
     table.add_row(*(Text(cell) for cell in total), style="bold")
     wide = None if sys.stdout.isatty() else 500  # a pipe has no width
     Console(width=wide).print(table)
-
-
-def _date(day: int) -> str:
-    from datetime import date, timedelta
-
-    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()

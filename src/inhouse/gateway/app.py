@@ -5,7 +5,6 @@ Paths are allow-listed: what an engine could do beyond them cannot be reached.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -27,15 +26,14 @@ from inhouse.dispatch.lane import Lane, find
 from inhouse.errors import (
     ApiError,
     BadRequest,
-    BodyTooLarge,
     EngineError,
     InternalError,
     MethodNotAllowed,
     NotFound,
-    RequestTimeout,
-    UnsupportedMedia,
 )
+from inhouse.gateway.admin_keys import AdminKeys
 from inhouse.gateway.apis import APIS
+from inhouse.gateway.body import read_body
 from inhouse.gateway.records import Records
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
@@ -71,7 +69,7 @@ _detokenize = RequestDecoder(DetokenizeRequest)
 
 def build(parts: Parts) -> ASGIApp:
     """The app for one process."""
-    doors, records = _Doors(parts), Records(parts)
+    doors, records, keys = _Doors(parts), Records(parts), AdminKeys(parts)
     get, post = ["GET"], ["POST"]
     routes = [
         Route("/", doors.index, methods=get),
@@ -89,6 +87,12 @@ def build(parts: Parts) -> ASGIApp:
         Route("/detokenize", doors.guarded(doors.detokenize, "tokens.count"), methods=post),
         Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens, "tokens.count"), methods=post),
         Route("/admin/requests/{id:path}", doors.guarded(records.explain, "requests.read_own"), methods=get),
+        Route("/admin/keys", doors.guarded(keys.list, "keys.read"), methods=get),
+        Route("/admin/keys", doors.guarded(keys.create, "keys.manage"), methods=post),
+        Route("/admin/keys/{id}/rotate", doors.guarded(keys.rotate, "keys.manage"), methods=post),
+        Route("/admin/keys/{id}", doors.guarded(keys.revoke, "keys.manage"), methods=["DELETE"]),
+        Route("/admin/usage", doors.guarded(keys.usage, "usage.read_own"), methods=get),
+        Route("/admin/tenants", doors.guarded(keys.tenants, "usage.read_own"), methods=get),
         # the protocol takes these before they come here; the routes are for what it leaves: other methods
         *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
     ]
@@ -202,26 +206,7 @@ class _Doors:
 
     async def _read(self, parse: Callable[[bytes], T], request: Request) -> T:
         """The parsed body; fields that do not exist are passed over, where the stack has it so."""
-        return leniently(parse, await self._body(request), self._parts.stack.requests)[0]
-
-    async def _body(self, request: Request) -> bytes:
-        spec = self._parts.stack.gateway
-        limit = spec.request_bytes_max
-        media = request.headers.get("content-type", "json")
-        if "json" not in media.lower():
-            raise UnsupportedMedia("the body must be JSON: send the header `Content-Type: application/json`")
-        body = bytearray()
-        if int(request.headers.get("content-length", "0")) > limit:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
-        try:
-            async with asyncio.timeout(spec.body_timeout):
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > limit:
-                        raise BodyTooLarge(f"the body is larger than {limit} bytes; send less")
-        except TimeoutError:
-            raise RequestTimeout(f"the body did not arrive within {spec.body_timeout:g} s; send it faster") from None
-        return bytes(body)
+        return leniently(parse, await read_body(request, self._parts.stack.gateway), self._parts.stack.requests)[0]
 
 
 def _shown(lane: Lane) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from inhouse.config import Stack, render_moment
 from inhouse.config.money import render_money
 from inhouse.errors import Conflict
 from inhouse.store.contract import Key
-from inhouse.store.ledger import Limits
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy import keys
 from inhouse.tenancy.declared import record
@@ -48,7 +47,7 @@ class KeyDesk:
         """Declared keys in the order of the file, then those of the store, the oldest first."""
         declared = [Listed(record(name, spec), spec.reference) for name, spec in self._declared().items()]
         with SqliteStore(self._state_dir) as store:
-            return declared + [Listed(self._tightened(key)) for key in store.list()]
+            return declared + [self.listed(key) for key in store.list()]
 
     def create(self, *, note: str, lifetime_s: float | None, rights: Rights, now: float) -> Minted:
         """Raises `BadRequest`."""
@@ -67,9 +66,9 @@ class KeyDesk:
         with SqliteStore(self._state_dir) as store:
             return keys.revoke(store, key_or_id, now=now)
 
-    def limits_in_force(self, key: Key) -> Limits:
-        """Those of its record and those of inhouse.yaml, the tighter of each."""
-        return self._tightened(key).limits
+    def listed(self, key: Key) -> Listed:
+        """A key of the store, with what inhouse.yaml says of it."""
+        return Listed(self._tightened(key))
 
     def _tightened(self, key: Key) -> Key:
         spec = self._stack.keys.get(key.id)

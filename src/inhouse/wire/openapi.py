@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from inhouse.wire.openapi_operations import OPERATIONS, Operation, Shape
+from inhouse.wire.openapi_operation import Operation, Shape
+from inhouse.wire.openapi_operations import OPERATIONS
 from inhouse.wire.responses_request import ITEMS
 
 _REF = "#/components/schemas/{name}"
@@ -22,12 +23,13 @@ _ERRORS = {
     403: "The key may not do this.",
     404: "No such thing; of models, the message names those that exist.",
     408: "The request took too long to arrive.",
+    409: "What is asked for does not go with the state of the thing, such as a key that is revoked.",
     413: "The body is larger than `gateway.request_bytes_max`.",
     415: "The body is not JSON.",
     429: "The queue is full, or a quota is used up.",
     500: "A fault of the gateway.",
     502: "The engine failed.",
-    503: "Nothing can serve this now: no model is ready yet, or the gateway is shutting down.",
+    503: "Nothing can serve this now: no model is ready, the gateway is shutting down, or its state cannot be used.",
     504: "The request waited too long, or the engine took too long.",
 }
 
@@ -87,13 +89,21 @@ def _operation(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[
     if operation.request is not None:
         content = {"schema": refs[operation.request], "example": operation.example}
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
-    if names := re.findall(r"{(\w+)}", operation.path):
-        found["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-        ]
+    if parameters := _parameters(operation):
+        found["parameters"] = parameters
+    if operation.needs:
+        found["description"] = f"Needs the permission `{operation.needs}`."
     if operation.open:
         found["security"] = []
     return found
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", operation.path)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names] + [
+        {"name": name, "in": "query", "required": False, "description": meaning, "schema": {"type": "string"}}
+        for name, meaning in operation.query.items()
+    ]
 
 
 def _answer(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[str, Any]:
@@ -116,7 +126,5 @@ def _refusals(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[s
 
 
 def _operation_id(operation: Operation) -> str:
-    words = (
-        operation.path.removeprefix("/v1").replace("{model}", "one").replace("{id}", "one").strip("/").replace("/", "_")
-    )
+    words = re.sub(r"{\w+}", "one", operation.path.removeprefix("/v1")).strip("/").replace("/", "_")
     return f"{operation.method}_{words}"

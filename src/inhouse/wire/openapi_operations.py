@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from msgspec import Struct
-
 from inhouse.wire.chat import ChatRequest
 from inhouse.wire.completions import CompletionRequest
 from inhouse.wire.embeddings import EmbeddingRequest
@@ -15,10 +10,11 @@ from inhouse.wire.messages import TokenCount
 from inhouse.wire.messages_errors import ErrorObject
 from inhouse.wire.messages_render import MessageBody
 from inhouse.wire.messages_request import CountRequest, MessagesRequest
+from inhouse.wire.openapi_admin import ADMIN
+from inhouse.wire.openapi_operation import ASK, SHORT, Operation
 from inhouse.wire.openapi_shapes import (
     DetokenizeBody,
     DetokenizeRequest,
-    ErrorBody,
     HealthBody,
     LiveBody,
     ModelCard,
@@ -30,38 +26,6 @@ from inhouse.wire.openapi_shapes import (
 from inhouse.wire.records import StoryList
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
-
-Shape = Any
-"""A type that msgspec has a schema for."""
-
-ASK = (401, 403, 500)
-"""Statuses of an operation that the gateway answers by itself."""
-SHORT = (400, 401, 403, 404, 413, 500, 502, 503)
-"""Statuses of a question to an engine that takes no slot."""
-INFER = (400, 401, 403, 404, 408, 413, 415, 429, 500, 502, 503, 504)
-"""Statuses of an operation that a model answers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One method of one path. `answer` is None where the answer is not JSON of ours or is described in words only."""
-
-    path: str
-    summary: str
-    answers: str
-    method: Literal["get", "post"] = "post"
-    tag: Literal["Generate", "Models and tokens", "Operate"] = "Generate"
-    request: type[Struct] | None = None
-    example: dict[str, Any] = field(default_factory=dict)
-    answer: Shape = None
-    media: str = "application/json"
-    streams: str = ""
-    """How the answer streams, where the request has `stream`."""
-    errors: tuple[int, ...] = INFER
-    refusal: Shape = ErrorBody
-    open: bool = False
-    """Needs no key."""
-
 
 _TURN = [{"role": "user", "content": "What are you?"}]
 
@@ -227,4 +191,5 @@ OPERATIONS = (
         errors=(),
         open=True,
     ),
+    *ADMIN,
 )
