@@ -14,6 +14,7 @@ from inhouse import errors
 from inhouse.cli import reference as cli_reference
 from inhouse.config import reference as config_reference
 from inhouse.core import Usage
+from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.wire import openapi
@@ -74,6 +75,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.Unavailable: "the model did not load, or too many connections are open",
     errors.ModelLoading: "the model still loads; `Prefer: wait=60` waits for it",
     errors.StateUnavailable: "the state folder cannot be read or written; the gateway's log says why",
+    errors.AuditUnavailable: "the audit cannot be written, and `audit.on_failure` is `refuse`",
     errors.ShuttingDown: "the gateway is about to stop",
     errors.WaitedTooLong: "no slot became free within `queue_wait_max`, or what the client allows for waiting",
     errors.FirstTokenTimeout: "the engine had the request and sent no token for `first_token_timeout`",
@@ -142,6 +144,7 @@ def _metric_rows() -> Iterator[str]:
     metrics.book(entry)
     metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True))
     metrics.restarted("chat")
+    metrics.watch_audit(lambda: AuditReading(written=1, lost=0, pending=0, failing=False))
     metrics.flush()
     for family in metrics.registry.collect():
         labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")

@@ -18,7 +18,7 @@
         ├── HeadersTooLarge     431
         ├── QueueFull           429
         ├── RateLimited         429     QuotaExceeded
-        ├── Unavailable         503     ModelLoading, StateUnavailable, ShuttingDown
+        ├── Unavailable         503     ModelLoading, StateUnavailable, AuditUnavailable, ShuttingDown
         ├── WaitedTooLong       504
         ├── FirstTokenTimeout   504
         ├── TokenGapTimeout     504
@@ -234,6 +234,12 @@ class StateUnavailable(Unavailable):
     """The state folder cannot be read or written now; the log says why."""
 
     code = "state_unavailable"
+
+
+class AuditUnavailable(Unavailable):
+    """The audit cannot be written, and the stack says that nothing is answered then."""
+
+    code = "audit_unavailable"
 
 
 class ShuttingDown(Unavailable):

@@ -1,4 +1,4 @@
-"""The spine: credentials in, answer out, everything given back on the way up.
+"""The spine: credentials in, answer out, everything given back on the way up, and one record of it, however it ends.
 
     identify, may infer                     401 403
       parse(body)                           400 408 413 415
@@ -21,7 +21,7 @@ from typing import Protocol
 from inhouse.core import Usage
 from inhouse.dispatch import direct, lane
 from inhouse.dispatch.prepare import prepare
-from inhouse.errors import ApiError, InternalError, ShuttingDown
+from inhouse.errors import ApiError, AuditUnavailable, InternalError, ShuttingDown
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.story import Held
@@ -64,6 +64,8 @@ async def answer(parts: Parts, request: Request) -> None:
     try:
         if parts.draining:
             raise ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
+        if parts.audit.refusing:
+            raise AuditUnavailable("the audit cannot be written; the log of this server says why", retry_after_s=5.0)
         identity = parts.identify(*request.credentials)
         entry.key_id, entry.tenant = identity.key_id, identity.tenant
         require(identity, "infer")
@@ -122,3 +124,4 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
     parts.metrics.book(entry)
     parts.log.request(entry)
     parts.recent.keep(entry)
+    parts.audit.book(entry)

@@ -25,8 +25,10 @@ from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
 from inhouse.errors import InhouseError, StackError
+from inhouse.runtime_audit import auditing
 from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
+from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
@@ -76,6 +78,7 @@ class Parts:
     state_dir: Path
     refresh_keys: Callable[[], None]
     """To be called after a key was changed here: it holds at once."""
+    audit: Audit
     request_ids: RequestIds = field(default_factory=RequestIds)
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
@@ -94,6 +97,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
         folder = state_folder(stack, environ)
+        audit = exits.enter_context(auditing(stack, folder, log))
         store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
         auth = _authenticator(stack, environ, store, log, report)
         ledger = exits.enter_context(contextlib.closing(SqliteLedger(folder)))
@@ -101,9 +105,10 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
+        metrics.watch_audit(audit.reading)
         identify = auth.identify if stack.auth.enabled else _anyone
         recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
-        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh)
+        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit)
         parts.sweepers += [auth.refresh, quotas.flush]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
@@ -307,7 +312,7 @@ async def _tick(parts: Parts) -> None:
         work = [lane.tick for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
-        for one in [*work, parts.metrics.flush]:
+        for one in [*work, parts.metrics.flush, parts.audit.flush]:
             try:
                 one()
             except InhouseError as error:

@@ -86,6 +86,7 @@ def build(parts: Parts) -> ASGIApp:
         Route("/tokenize", doors.guarded(doors.tokenize, "tokens.count"), methods=post),
         Route("/detokenize", doors.guarded(doors.detokenize, "tokens.count"), methods=post),
         Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens, "tokens.count"), methods=post),
+        Route("/admin/audit", doors.guarded(records.audit, "audit.read"), methods=get),
         Route("/admin/requests/{id:path}", doors.guarded(records.explain, "requests.read_own"), methods=get),
         Route("/admin/keys", doors.guarded(keys.list, "keys.read"), methods=get),
         Route("/admin/keys", doors.guarded(keys.create, "keys.manage"), methods=post),

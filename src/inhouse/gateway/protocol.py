@@ -52,6 +52,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._parts = parts
         self._limits = parts.stack.gateway
+        self._notes_client = parts.stack.audit.client_address
         self._exchanges: list[Exchange] = []
         self._head_bytes = 0
         self._in_head = True
@@ -157,6 +158,8 @@ class GatewayProtocol(HttpToolsProtocol):
             chunked=http_1_1,
             expects_continue=self.expect_100_continue and http_1_1,
         )
+        if self._notes_client and self.client:
+            exchange.entry.client = self.client[0]
         self.cycle = cast(Any, exchange)
         self._exchanges.append(exchange)
         if waiting:

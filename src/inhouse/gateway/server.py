@@ -109,7 +109,7 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: int, grace_s: float) -> None:
         if self.should_exit:
-            last_lines = threading.Thread(target=self._parts.log.close, daemon=True)
+            last_lines = threading.Thread(target=self._last_lines, daemon=True)
             last_lines.start()
             last_lines.join(_LAST_LINES_S)  # whoever reads standard error may have stopped to
             os._exit(128 + number)  # engines hang on a pipe of ours, which closes now
@@ -117,6 +117,10 @@ class _Server(uvicorn.Server):
         self._parts.draining = True
         self._report(GatewayReport("draining", open_requests=len(self.server_state.tasks)))
         asyncio.get_running_loop().call_later(grace_s, self._end_answers)
+
+    def _last_lines(self) -> None:
+        self._parts.audit.close()
+        self._parts.log.close()
 
     def _end_answers(self) -> None:
         reason = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)

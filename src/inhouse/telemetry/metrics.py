@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.times import Times
 
@@ -61,6 +62,10 @@ class Metrics:
     def book(self, entry: Entry) -> None:
         """Takes a finished request; it shows after the next `flush`."""
         self._entries.append(entry)
+
+    def watch_audit(self, read: Callable[[], AuditReading]) -> None:
+        """`read` is asked at each scrape."""
+        self.registry.register(_AuditState(read))
 
     def restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()
@@ -122,3 +127,15 @@ class _Lanes(Collector):
             serving.add_metric([lane.model], lane.serving)
             waiting.add_metric([lane.model], lane.waiting)
         return ready, slots, serving, waiting
+
+
+class _AuditState(Collector):
+    def __init__(self, read: Callable[[], AuditReading]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._read()
+        yield CounterMetricFamily("inhouse_audit_records", "Records of the audit that were written.", now.written)
+        yield CounterMetricFamily("inhouse_audit_lost", "Records that could not be kept.", now.lost)
+        yield GaugeMetricFamily("inhouse_audit_pending", "Records that wait to be written.", now.pending)
+        yield GaugeMetricFamily("inhouse_audit_failing", "1 while the audit cannot be written.", now.failing)

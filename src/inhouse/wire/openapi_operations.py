@@ -23,7 +23,7 @@ from inhouse.wire.openapi_shapes import (
     TokenizeBody,
     TokenizeRequest,
 )
-from inhouse.wire.records import StoryList
+from inhouse.wire.records import AUDIT_QUERY, AuditPage, StoryList
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
 
@@ -139,6 +139,17 @@ OPERATIONS = (
         answer=list[SlotReport],
         answers="The slots of each model.",
         errors=(*ASK, 502),
+    ),
+    Operation(
+        path="/admin/audit",
+        method="get",
+        summary="The audit: who did what, and how it ended",
+        tag="Administer",
+        needs="audit.read",
+        query=AUDIT_QUERY,
+        answer=AuditPage,
+        answers="A page of records, the newest first.",
+        errors=(400, *ASK, 503),
     ),
     Operation(
         path="/admin/requests/{id}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -64,3 +65,72 @@ class StoryList(Struct):
     """The requests that bear one id, the newest first."""
 
     requests: list[RequestStory]
+
+
+class AuditRecord(Struct, kw_only=True, omit_defaults=True):
+    """One line of the audit. `kind` says what it is of: a `request`, or an administrative `act`.
+
+    `id` to `total_s` are of a request, `act` to `digest` of an act. What does not apply is left out.
+    """
+
+    seq: int
+    """Counts from 1 without a gap."""
+    time: float
+    """When it was over, in seconds since 1970."""
+    kind: str
+    id: str = ""
+    api: str = ""
+    tenant: str = ""
+    key: str = ""
+    """The id of the key; `-` where nobody was proven."""
+    model: str = ""
+    client: str = ""
+    """The address that the connection came from, with `audit.client_address`."""
+    status: int = 0
+    """499: the client hung up."""
+    code: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    money_micros: int = 0
+    """What it cost, in millionths of the currency."""
+    queue_s: float = 0.0
+    first_token_s: float | None = None
+    total_s: float = 0.0
+    facts: dict[str, int | float | str] = {}
+    act: str = ""
+    by: str = ""
+    """Who did it: the id of a key, `cli:` and the system's user, or `inhouse` itself."""
+    target: str = ""
+    digest: str = ""
+    hash: str
+    """SHA-256 over the record before it and this one."""
+
+
+class AuditPage(Struct):
+    """Records, the newest first. `before` is what to ask the next page with; null: there is no more."""
+
+    data: list[AuditRecord]
+    before: int | None
+
+
+AUDIT_QUERY = {
+    "limit": "How many records at most, 1 to 1000; 100 without it. A page may hold fewer, and still have a `before`.",
+    "before": "Only records with a smaller `seq`: the `before` of the page before.",
+    "since": "Only from then on: seconds since 1970, or a moment such as `2026-11-25T10:00:00Z`.",
+    "until": "Only before then.",
+    "tenant": "Only of this tenant.",
+    "key": "Only by this key, or done to it.",
+    "model": "Only of this model.",
+    "status": "Only with this status, such as `429` or `5xx`.",
+    "kind": "Only `request` or `act`.",
+    "request": "Only the request with this id.",
+}
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of a number or of an ISO 8601 moment; one without a zone is UTC. Raises ValueError."""
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,249 @@
+"""The audit: one record for each request and for each administrative act. No field for content exists.
+
+Theory of operation. `book` and `act` append to a list and cost nothing else. `flush`, called by the clock a few times a
+second, hands what has gathered to one thread, which makes records of it and gives them to the sink, all or none; while
+that thread works, the next records gather. A batch that could not be written is put back and tried again; beyond
+`pending_max` the newest are lost, counted, and their number is written into the chain once it can be (`audit.lost`).
+
+What a process that is killed can lose is what was not handed over and written: less than a second's records.
+
+Not here: the chain and its files (`store/audit_files`), which records somebody wants to see (`audit_page`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from inhouse.errors import StateError
+from inhouse.telemetry.entry import Entry
+
+CLOSE_S_MAX = 5.0
+"""How long the end of a process waits for the last records to be written."""
+
+RETRY_S = 1.0
+
+ActName = Literal[
+    "gateway.started",
+    "gateway.stopped",
+    "stack.loaded",
+    "key.made",
+    "key.changed",
+    "key.revoked",
+    "audit.read",
+    "audit.lost",
+    "audit.torn",
+    "audit.expired",
+]
+ACTS: dict[ActName, str] = {
+    "gateway.started": "a gateway began to serve",
+    "gateway.stopped": "it ended, and had time to say so",
+    "stack.loaded": "what it serves: `digest` is the SHA-256 of all settings in force",
+    "key.made": "a key was made; `target` is its id, `tenant` whose it is",
+    "key.changed": "a key's record was changed, as by a rotation",
+    "key.revoked": "a key was revoked",
+    "audit.read": "somebody read the audit through the API",
+    "audit.lost": "`records` could not be kept while the audit could not be written",
+    "audit.torn": "a process was killed while it wrote: `bytes` of an unfinished line were cut off",
+    "audit.expired": "records `first` to `last` were older than `audit.keep` and were removed",
+}
+Facts = dict[str, int | float | str]
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line of the audit, less its number and hash. Times are seconds; `time` is when it was over, since 1970.
+
+    `id` to `facts` of a request, `act` to `target` of an act; `tenant` and `facts` of both.
+    """
+
+    time: float
+    kind: Literal["request", "act"]
+    id: str = ""
+    api: str = ""
+    tenant: str = ""
+    key: str = ""
+    model: str = ""
+    client: str = ""
+    status: int = 0
+    code: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    money_micros: int = 0
+    """In millionths of the stack's currency."""
+    queue_s: float = 0.0
+    first_token_s: float | None = None
+    total_s: float = 0.0
+    facts: Facts = {}
+    act: ActName | Literal[""] = ""
+    by: str = ""
+    """Who: the id of a key, `cli:` and the name of the system's user, or `inhouse` itself."""
+    target: str = ""
+    digest: str = ""
+
+
+class Sink(Protocol):
+    def append(self, bodies: Sequence[bytes]) -> object:
+        """Writes all or none. Raises StateError."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReading:
+    """For metrics: records written and lost by this process, those that wait, and whether writing fails."""
+
+    written: int
+    lost: int
+    pending: int
+    failing: bool
+
+
+class Audit:
+    """See the module. Without a sink nothing is kept.
+
+    `refuse`: while it cannot be written, `refusing` is true. `tell` is called when writing begins to fail, with the
+    reason, and with "" when it works again. `clock` is the event loop's. `writer` has one thread.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | None,
+        *,
+        pending_max: int,
+        refuse: bool,
+        tell: Callable[[str], None],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        writer: ThreadPoolExecutor | None = None,
+    ) -> None:
+        self.refusing = False
+        self._sink = sink
+        self._pending_max = pending_max
+        self._refuse = refuse
+        self._tell = tell
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._pending: list[Entry | Record] = []
+        self._batch: list[Entry | Record] = []
+        self._writing: Future[None] | None = None
+        self._failing = ""
+        self._again_s = 0.0
+        self._written = self._lost = self._lost_told = 0
+        self._writer = writer or ThreadPoolExecutor(1, thread_name_prefix="audit")
+
+    def book(self, entry: Entry) -> None:
+        """A request that is over; nothing of it may change any more."""
+        self._take(entry)
+
+    def act(
+        self, name: ActName, *, by: str = "inhouse", tenant: str = "", target: str = "", digest: str = "",
+        facts: Facts | None = None,
+    ) -> None:  # fmt: skip
+        """Something that was done to the gateway, as it happens."""
+        now_s = round(self._wall_clock(), 3)
+        self._take(
+            Record(
+                time=now_s, kind="act", act=name, by=by, tenant=tenant, target=target, digest=digest, facts=facts or {}
+            )
+        )
+
+    def flush(self) -> None:
+        """Called a few times a second. Never waits for the disk and never raises."""
+        if self._writing is not None:
+            if not self._writing.done():
+                return
+            self._settle()
+        if self._failing and self._clock() < self._again_s:
+            return
+        if self._pending and self._sink is not None:
+            if self._lost > self._lost_told and not self._failing:
+                lost, self._lost_told = self._lost - self._lost_told, self._lost
+                self.act("audit.lost", facts={"records": lost})
+            self._batch, self._pending = self._pending, []
+            epoch_s = self._wall_clock() - self._clock()
+            self._writing = self._writer.submit(self._write, self._sink, self._batch, epoch_s)
+
+    def close(self) -> None:
+        """Writes what is left, and waits for that; a disk that stands still holds the end up `CLOSE_S_MAX` at most."""
+        deadline_s = time.monotonic() + CLOSE_S_MAX
+        self._again_s = 0.0
+        for _ in range(2):
+            self.flush()
+            if self._writing is None:
+                break
+            try:
+                self._writing.exception(timeout=max(0.0, deadline_s - time.monotonic()))
+            except NotInTime:
+                break
+        if self._writing is not None and self._writing.done():
+            self._settle()
+        self._writer.shutdown(wait=False)
+
+    def reading(self) -> AuditReading:
+        pending = len(self._pending) + len(self._batch)
+        return AuditReading(self._written, self._lost, pending, bool(self._failing))
+
+    def _take(self, item: Entry | Record) -> None:
+        if self._sink is None:
+            return
+        if len(self._pending) < self._pending_max:
+            self._pending.append(item)
+        else:
+            self._lost += 1
+            self.refusing = self._refuse
+
+    def _settle(self) -> None:
+        """Sees how the last batch fared."""
+        assert self._writing is not None  # noqa: S101 - the callers have looked
+        error, self._writing = self._writing.exception(), None
+        batch, self._batch = self._batch, []
+        if error is None:
+            self._written += len(batch)
+        else:
+            self._again_s = self._clock() + RETRY_S
+            self._lost += max(0, len(batch) + len(self._pending) - self._pending_max)
+            self._pending = (batch + self._pending)[: self._pending_max]
+        reason = "" if error is None else error.message if isinstance(error, StateError) else type(error).__name__
+        if bool(reason) != bool(self._failing):
+            self._tell(reason)
+        self._failing = reason
+        self.refusing = self._refuse and bool(reason)
+
+    @staticmethod
+    def _write(sink: Sink, batch: Sequence[Entry | Record], epoch_s: float) -> None:
+        encode = _encoder.encode
+        sink.append([encode(record_of(item, epoch_s) if isinstance(item, Entry) else item) for item in batch])
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def record_of(entry: Entry, epoch_s: float) -> Record:
+    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
+    usage, ttft_s = entry.usage, entry.ttft_s
+    facts: Facts = {} if entry.facts is None else {str(name): value for name, value in entry.facts.items()}
+    return Record(
+        time=round(epoch_s + entry.ended_s, 3),
+        kind="request",
+        id=entry.request_id,
+        api=entry.api,
+        tenant=entry.tenant,
+        key=entry.key_id,
+        model=entry.model,
+        client=entry.client,
+        status=entry.status,
+        code=entry.code,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        money_micros=entry.money,
+        queue_s=round(entry.waited_s, 4),
+        first_token_s=None if ttft_s is None else round(ttft_s, 4),
+        total_s=round(entry.ended_s - entry.arrived_s, 4),
+        facts=facts,
+    )
