@@ -2,7 +2,7 @@
 
     identify, may infer                     401 403
       parse(body)                           400 408 413 415
-        find the lane of the model          404
+        find the lanes of the model         403 404
           make it fit, hold the quota       400 403 429
             a turn at a slot                429 503 504
               the engine's stream           502 504
@@ -18,10 +18,11 @@ import asyncio
 import time
 from typing import Protocol
 
-from inhouse.core import Usage
-from inhouse.dispatch import direct, lane
+from inhouse.core import Identity, Usage
+from inhouse.dispatch import direct
+from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prepare import prepare
-from inhouse.errors import ApiError, AuditUnavailable, InternalError, ShuttingDown
+from inhouse.errors import ApiError, AuditUnavailable, InternalError, QueueFull, ShuttingDown, Unavailable
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.story import Held
@@ -34,6 +35,10 @@ class Request(direct.Client, Protocol):
 
     limit_headers: tuple[tuple[bytes, bytes], ...]
     """Where the caller's limits stand; they go with the answer."""
+    demanded: str
+    """The model that the caller wants past the route (`x-inhouse-model`), "" where none."""
+    session: str
+    """What the requests of one conversation have in common (`x-inhouse-session`), "" where nothing."""
     notes: list[tuple[bytes, bytes]]
     """What was changed about the request on its way, as headers of the answer."""
 
@@ -71,19 +76,15 @@ async def answer(parts: Parts, request: Request) -> None:
         require(identity, "infer")
         call = await request.call()
         view = call.view
-        found = lane.find(parts.lanes, call.model)
-        entry.model = found.model
-        share = parts.shares.of(identity.tenant)
-        call, bound, hold = await prepare(parts.quotas, identity, found, call, entry, request.notes)
-        with hold:
-            if hold.scopes:
-                entry.step(Held(asyncio.get_running_loop().time(), hold.scopes, *hold.held))
-            request.limit_headers = hold.headers
+        lanes = parts.ways.of(call, identity, request.demanded, request.session, entry)
+        for found in lanes:
             try:
-                request.finish(view, await direct.answer(call, found, share, request, entry))
-            finally:
-                hold.settle(bound.spent(view.usage, view.events_seen))
-                entry.money = hold.money
+                await _answer_from(found, parts, request, identity, call)
+                break
+            except (QueueFull, Unavailable):
+                if found is lanes[-1] or view.events_seen:
+                    raise
+                entry.trial = None  # what the next lane does is not what a version on trial did
         entry.status = 200
     except ApiError as error:
         _fail(request, view, error)
@@ -98,6 +99,23 @@ async def answer(parts: Parts, request: Request) -> None:
         parts.log.event("error", "internal error", request_id=entry.request_id, fault=place_of(error))
         _fail(request, view, InternalError("an internal error; the log of this server says more under the request id"))
     _book(parts, entry, view)
+
+
+async def _answer_from(found: Lane, parts: Parts, request: Request, identity: Identity, call: Call) -> None:
+    """The answer of one lane, its quota held and settled. Raises ApiError."""
+    entry, view = request.entry, call.view
+    entry.model = found.model
+    share = parts.shares.of(identity.tenant)
+    call, bound, hold = await prepare(parts.quotas, identity, found, call, entry, request.notes)
+    with hold:
+        if hold.scopes:
+            entry.step(Held(asyncio.get_running_loop().time(), hold.scopes, *hold.held))
+        request.limit_headers = hold.headers
+        try:
+            request.finish(view, await direct.answer(call, found, share, request, entry))
+        finally:
+            hold.settle(bound.spent(view.usage, view.events_seen))
+            entry.money = hold.money
 
 
 def _fail(request: Request, view: View | None, error: ApiError) -> None:
@@ -121,6 +139,7 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
         entry.usage = view.usage
         if not entry.usage.total_tokens:  # an engine that was cut off has not said it: its events are the tokens sent
             entry.usage = Usage(completion_tokens=view.events_seen)
+    parts.ways.ended(entry)
     parts.metrics.book(entry)
     parts.log.request(entry)
     parts.recent.keep(entry)

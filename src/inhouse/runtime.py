@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import secrets
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.watch import TimeLimits
+from inhouse.dispatch.ways import Ways
 from inhouse.engines.hardware import usable_cores
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.replica import Replica
@@ -70,6 +72,7 @@ class Parts:
     stack: Stack
     identify: Callable[[bytes | None, bytes | None], Identity]
     lanes: Mapping[str, Lane]
+    ways: Ways
     shares: Shares
     quotas: Quotas
     log: Log
@@ -105,11 +108,15 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
+        ways = Ways(stack, lanes, log, metrics, asyncio.get_running_loop().time, seed=secrets.randbits(32))
+        metrics.canaries = ways.readings
         metrics.watch_audit(audit.reading)
         identify = auth.identify if stack.auth.enabled else _anyone
         recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
-        parts = Parts(stack, identify, lanes, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit)
-        parts.sweepers += [auth.refresh, quotas.flush]
+        parts = Parts(
+            stack, identify, lanes, ways, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit
+        )
+        parts.sweepers += [auth.refresh, quotas.flush, ways.sweep]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),

@@ -99,6 +99,10 @@ class Lane:
         """
         return self._turn(self.turns, prefer_wait_s, wait_s, ask, tell)
 
+    def tokens_guess(self, body_bytes: int) -> int:
+        """About how many tokens a prompt of so many bytes has."""
+        return int(body_bytes / self._token_bytes) + 1
+
     def ask(self, job: Job, share: Share) -> Ask:
         """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
         context = self.context_tokens

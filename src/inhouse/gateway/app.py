@@ -6,7 +6,7 @@ Paths are allow-listed: what an engine could do beyond them cannot be reached.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -167,12 +167,16 @@ class _Doors:
         return Response(self._openapi, media_type="application/json")
 
     async def models(self, request: Request) -> Response:
-        return _json({"object": "list", "data": [_shown(lane) for lane in self._parts.lanes.values()]})
+        data = [_shown(lane) for lane in self._parts.lanes.values()]
+        data += [_named(name, self._parts.lanes) for name in self._parts.ways.names if name not in self._parts.lanes]
+        return _json({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["model"]
         if not name:
             raise NotFound("a model's name is missing after /v1/models/; leave the slash out for the list")
+        if name in self._parts.ways.names and name not in self._parts.lanes:
+            return _json(_named(name, self._parts.lanes))
         return _json(_shown(find(self._parts.lanes, name)))
 
     async def slots(self, request: Request) -> Response:
@@ -224,6 +228,12 @@ def _shown(lane: Lane) -> dict[str, Any]:
         "context": replica.context_tokens if replica is not None else None,
         "slots": replica.slots if replica is not None else None,
     }
+
+
+def _named(name: str, lanes: Mapping[str, Lane]) -> dict[str, Any]:
+    """A name that leads to models: a route or an alias."""
+    created_s = next(iter(lanes.values())).created_s
+    return {"id": name, "object": "model", "created": created_s, "owned_by": "inhouse", "engine": "route"}
 
 
 async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) -> Any:

@@ -35,6 +35,7 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
+_NAME_BYTES_MAX = 128
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -123,6 +124,9 @@ class Exchange:
             self.prefer_wait_s = timing.prefer_wait_s(prefer)
         if origin is not None:
             self._cors = _cors(origin, parts.stack.gateway.cors_origins)
+        demanded, session = get(b"x-inhouse-model"), get(b"x-inhouse-session")
+        self.demanded = "" if demanded is None else demanded[:_NAME_BYTES_MAX].decode("latin-1")
+        self.session = "" if session is None else session[:_NAME_BYTES_MAX].decode("latin-1")
         self._timeout = get(b"x-inhouse-timeout")
         for name in _LIBRARY_TIMEOUTS:
             if (value := get(name)) is not None:

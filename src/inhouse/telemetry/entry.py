@@ -21,6 +21,14 @@ FACTS: dict[FactName, str] = {
 """What may stand in a request's facts: the names are fixed, the values are numbers or words of ours."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the end of a request counts for: one side of a route's canary."""
+
+    route: str
+    version: Literal["stable", "canary"]
+
+
 @dataclass(slots=True)
 class Entry:
     """Times are seconds of the event loop's clock; None where the request did not come that far."""
@@ -49,6 +57,8 @@ class Entry:
     begun: bool = False
     """The pipeline has seen it; a client may leave before."""
     facts: dict[FactName, int | float | str] | None = None
+    trial: Trial | None = None
+    """The side of a canary that its end counts for."""
     steps: list[Step] = field(default_factory=list)
     """What happened on the way, for `inhouse explain`."""
 

@@ -37,10 +37,22 @@ class LaneReading:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class CanaryReading:
+    """How the canary of a route stands. `weight` is its part of the requests in percent."""
+
+    route: str
+    model: str
+    state: str
+    weight: float
+    reason: str
+
+
 class Metrics:
-    """All that /metrics shows. `lanes` is asked at each scrape."""
+    """All that /metrics shows. `lanes` and `canaries` are asked at each scrape."""
 
     def __init__(self, lanes: Callable[[], Iterable[LaneReading]]) -> None:
+        self.canaries: Callable[[], Iterable[CanaryReading]] = tuple
         registry = self.registry = CollectorRegistry(auto_describe=True)
         self._requests = Counter(
             "inhouse_requests", "Requests that ended, by status (499: the client hung up).", ["api", "model", "status"],
@@ -51,11 +63,21 @@ class Metrics:
             "inhouse_streams_broken", "Streams that ended with an error event.", ["model"], registry=registry
         )
         self._restarts = Counter("inhouse_engine_restarts", "Engines that ended unasked.", ["model"], registry=registry)
+        self._rollbacks = Counter(
+            "inhouse_canary_rollbacks", "Canaries that broke their guard.", ["route"], registry=registry
+        )
         self._ttft = Times("inhouse_time_to_first_token", "Arrival to first token.", _SECONDS)
         self._tpot = Times("inhouse_time_per_output_token", "Per token after the first.", _TOKEN_SECONDS)
         self._e2e = Times("inhouse_request_duration", "Arrival to end of the answer.", _SECONDS)
         self._waited = Times("inhouse_queue_wait", "Time spent waiting for a slot.", _SECONDS)
-        for collector in (self._ttft, self._tpot, self._e2e, self._waited, _Lanes(lanes)):
+        for collector in (
+            self._ttft,
+            self._tpot,
+            self._e2e,
+            self._waited,
+            _Lanes(lanes),
+            _Canaries(lambda: self.canaries()),
+        ):
             registry.register(collector)
         self._entries: list[Entry] = []
 
@@ -69,6 +91,9 @@ class Metrics:
 
     def restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()
+
+    def rolled_back(self, route: str) -> None:
+        self._rollbacks.labels(route).inc()
 
     def flush(self) -> None:
         """Counts what was booked: sums first, since each touch of a counter takes a lock."""
@@ -110,6 +135,19 @@ class Metrics:
 
 def _add(sums: dict[_K, int], key: _K, amount: int) -> None:
     sums[key] = sums.get(key, 0) + amount
+
+
+class _Canaries(Collector):
+    def __init__(self, read: Callable[[], Iterable[CanaryReading]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        weight = GaugeMetricFamily(
+            "inhouse_canary_weight", "The canary's part of a route's requests, 0 to 1.", labels=["route", "model"]
+        )
+        for canary in self._read():
+            weight.add_metric([canary.route, canary.model], canary.weight / 100)
+        return (weight,)
 
 
 class _Lanes(Collector):

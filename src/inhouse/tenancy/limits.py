@@ -77,6 +77,15 @@ def tighter(one: Limits, other: Limits) -> Limits:
     return Limits(**found)
 
 
+def models_allowed(stack: Stack, identity: Identity) -> frozenset[str] | None:
+    """The models that tenant and key may both use; None where neither names any."""
+    tenant = stack.tenants.get(identity.tenant, stack.tenant_defaults)
+    key = stack.keys.get(identity.key_id)
+    named = [tenant.models, list(identity.models), [] if key is None else key.models]
+    lists = [frozenset(models) for models in named if models]
+    return frozenset.intersection(*lists) if lists else None
+
+
 def terms(stack: Stack, identity: Identity, model: str) -> Terms:
     """Raises `Forbidden` where tenant or key may not use the model."""
     tenant = stack.tenants.get(identity.tenant, stack.tenant_defaults)

@@ -1,0 +1,129 @@
+"""From the model that a client names to the lanes that may answer: routes, and the canaries that change their weights.
+
+A thin shell around `routing.routes` and `routing.canary`. Where a stack has neither routes nor external models, a name
+is a lane and nothing else happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from inhouse.config import Stack
+from inhouse.core import Identity
+from inhouse.dispatch.lane import Lane, find
+from inhouse.errors import Forbidden
+from inhouse.routing.canary import Canary, CanaryEvent, canary_settings
+from inhouse.routing.routes import ModelAsk, Plan, Routes
+from inhouse.telemetry.entry import HUNG_UP, Entry, Trial
+from inhouse.telemetry.log import Log
+from inhouse.telemetry.metrics import CanaryReading, Metrics
+from inhouse.tenancy.limits import models_allowed
+from inhouse.tenancy.roles import require
+from inhouse.wire.call import Call
+
+
+class Ways:
+    """See the module. `clock` says seconds; `seed` decides whom the weights draw."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        lanes: Mapping[str, Lane],
+        log: Log,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        seed: int,
+    ) -> None:
+        self._stack = stack
+        self._lanes = lanes
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._routes = Routes(stack, seed)
+        self._canaries = {
+            name: Canary(settings, clock())
+            for name, spec in stack.routes.items()
+            if (settings := canary_settings(spec.canary)) is not None
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a client may send."""
+        return self._routes.names
+
+    def of(self, call: Call, identity: Identity, demanded: str, session: str, entry: Entry) -> list[Lane]:
+        """The lanes to try, in this order; those that are ready stand before those that are not.
+
+        `demanded` is the model that the caller wants past the route, "" where none. Raises ModelNotFound and Forbidden.
+        """
+        if demanded:
+            require(identity, "route.override")
+        elif self._routes.trivial:
+            return [find(self._lanes, call.model)]
+        tenant = self._stack.tenants.get(identity.tenant, self._stack.tenant_defaults)
+        ask = ModelAsk(
+            name=call.model,
+            tenant=identity.tenant,
+            prompt_tokens=self._prompt_tokens(call),
+            session=f"{identity.tenant}:{session}" if session else "",
+            override=demanded,
+            models=models_allowed(self._stack, identity),
+            data_may_leave=tenant.data_may_leave,
+        )
+        plan = self._routes.resolve(ask)
+        if plan is None:
+            return [find(self._lanes, demanded or call.model)]  # which says what there is
+        if not plan.choices:
+            raise _closed(plan)
+        lanes = [self._lanes[choice.model] for choice in plan.choices]
+        if not lanes[0].ready:
+            lanes.sort(key=lambda lane: not lane.ready)
+        if plan.trial is not None and plan.version is not None and lanes[0].model == plan.choices[0].model:
+            entry.trial = Trial(plan.trial, plan.version)
+        return lanes
+
+    def ended(self, entry: Entry) -> None:
+        """One request is over. Only those of a trial count, and only what the version answers for."""
+        trial = entry.trial
+        if trial is None or entry.status == HUNG_UP:
+            return
+        canary = self._canaries.get(trial.route)
+        failed = entry.failed or entry.status >= 500
+        if canary is None or not (failed or entry.status == 200):
+            return
+        canary.ended(trial.version, failed=failed, ttft_s=entry.ttft_s, tpot_s=entry.tpot_s)
+
+    def sweep(self) -> None:
+        """Lets the canaries decide; about once a second."""
+        for route, canary in self._canaries.items():
+            event = canary.decide(self._clock())
+            if event is not None:
+                self._change(route, event)
+
+    def readings(self) -> Iterable[CanaryReading]:
+        """How the canaries stand."""
+        for route, canary in self._canaries.items():
+            yield CanaryReading(route, canary.settings.model, canary.state, canary.weight, canary.reason)
+
+    def _change(self, route: str, event: CanaryEvent) -> None:
+        self._routes.weights[route] = event.weight
+        back = event.state == "rolled back"
+        if back:
+            self._metrics.rolled_back(route)
+        model = self._canaries[route].settings.model
+        facts = {"state": event.state, "weight_before": event.weight_before, "weight": event.weight}
+        self._log.event("warning" if back else "info", "canary", route=route, model=model, **facts, reason=event.reason)
+
+    def _prompt_tokens(self, call: Call) -> int:
+        """A guess by its bytes, at the ratio that the named model, or else the first one, has shown of late."""
+        lane = self._lanes.get(call.model) or next(iter(self._lanes.values()))
+        return lane.tokens_guess(len(call.jobs[0].body))
+
+
+def _closed(plan: Plan) -> Forbidden:
+    first = plan.closed[0]
+    return Forbidden(
+        f"the model '{first.model}' cannot be used: it is {first.reason}; who runs this server can allow it in "
+        "inhouse.yaml (`models` and `data_may_leave` of the tenant)",
+        param="model",
+    )
