@@ -287,7 +287,10 @@ class EngineTimeout(EngineError):
 
 
 class RateLimited(ApiError):
-    """A limit per minute, or of requests at once. `headers` tell the client where its limits stand."""
+    """A limit per minute, or of requests at once. `headers` tell the client where its limits stand.
+
+    `fewer_tokens_help`: the same request might be let in if it needed fewer tokens.
+    """
 
     status = 429
     type = "rate_limit_error"
@@ -301,9 +304,11 @@ class RateLimited(ApiError):
         param: str | None = None,
         retry_after_s: float | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        fewer_tokens_help: bool = True,
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.headers = headers
+        self.fewer_tokens_help = fewer_tokens_help
 
 
 class QuotaExceeded(RateLimited):

@@ -7,6 +7,7 @@ the engine's process, at most a few at once for each model, and once for a call 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,9 @@ from inhouse.wire.openai_chat import PATH as CHAT
 _TEMPLATE_TOKENS = 256
 """What a template may add of its own, such as how tools are to be called."""
 
+
+_COUNT_S_MAX = 5.0
+"""An engine that hangs must not hold up those who only ask for a number."""
 
 T = TypeVar("T")
 
@@ -86,10 +90,10 @@ async def count(lane: Lane, job: Job) -> int | None:
 
 
 async def _asked(lane: Lane, path: bytes, body: bytes, shape: type[T]) -> T | None:
-    async with lane.counting:
-        try:
+    try:
+        async with asyncio.timeout(_COUNT_S_MAX), lane.counting:
             reply = await lane.pool().request(b"POST", path, body)
             answer = await reply.read()
             return msgspec.json.decode(answer, type=shape) if reply.status == 200 else None
-        except (ApiError, msgspec.DecodeError):
-            return None
+    except (ApiError, msgspec.DecodeError, TimeoutError):
+        return None

@@ -31,7 +31,9 @@ async def reserve(
         await prompts.count()
     try:
         return _held(quotas, identity, lane, call, terms, prompts)
-    except (RateLimited, RequestExceedsQuota):
+    except (RateLimited, RequestExceedsQuota) as error:
+        if isinstance(error, RateLimited) and not error.fewer_tokens_help:
+            raise  # a count would change nothing
         if prompts.counted is not None or await prompts.count() is None:
             raise
         return _held(quotas, identity, lane, call, terms, prompts)

@@ -30,6 +30,7 @@ _WORDS: dict[LimitName, tuple[str, str]] = {
     "concurrent_requests": ("requests", "at once"),
 }
 _SECTIONS = {"tenant": "tenants", "model": "models"}
+_OF_REQUESTS = frozenset({"requests_per_minute", "concurrent_requests"})
 _PERIODS = frozenset({"tokens_per_day", "tokens_per_month", "money_per_day", "money_per_month"})
 _LONG_S = 60.0
 """Longer than clients wait of their own accord."""
@@ -133,7 +134,8 @@ def refusal_error(refusal: Refusal, bound: Bound, currency: str) -> RateLimited:
     message = f"{_standing(worst, currency)}; retry in {_in_words(retry_after_s)}"
     if worst.name == "tokens_per_minute" and bound.completion_tokens > 1:
         message += ", or ask for fewer `max_tokens`"
-    return RateLimited(message, retry_after_s=retry_after_s, headers=held)
+    by_number = any(shortage.name in _OF_REQUESTS for shortage in refusal.shortages)
+    return RateLimited(message, retry_after_s=retry_after_s, headers=held, fewer_tokens_help=not by_number)
 
 
 def reservation_headers(reservation: Reservation) -> tuple[tuple[bytes, bytes], ...]:
