@@ -53,7 +53,7 @@ ANONYMOUS = Identity(key_id="anonymous")
 """The caller when authentication is off (`--no-auth`, loopback only)."""
 
 
-ReplicaState = Literal["loading", "ready", "restarting", "failed", "stopped"]
+ReplicaState = Literal["loading", "ready", "restarting", "failed", "stopped", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class ReplicaReport:
     memory_bytes: int | None = None
     load_s: float | None = None
     reason: str | None = None
+    endpoint: str = ""
+    """The id of its endpoint."""
 
 
 EndpointState = Literal["ready", "loading", "draining", "unreachable"]
@@ -83,7 +85,7 @@ class Endpoint:
     """
 
     id: str
-    """Stable while the replica lives, as in `local-0` or `10.0.3.7:8000`."""
+    """Stable while the replica lives, as in `chat-0` (a copy that was started here) or `10.0.3.7:8000`."""
     state: EndpointState = "ready"
     generation: int = 0
     """Grows when the replica was started anew: what was known of its caches is no longer true."""

@@ -21,13 +21,19 @@ from inhouse.admission.turns import Turns
 from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.upstream import shown_model, start_of
 from inhouse.dispatch.watch import TimeLimits
 from inhouse.dispatch.ways import Ways
 from inhouse.engines.hardware import usable_cores
+from inhouse.engines.kinds import KINDS
 from inhouse.engines.llamacpp import LlamaCpp
+from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
 from inhouse.errors import InhouseError, StackError
+from inhouse.routing.router import Router
+from inhouse.routing.settings import settings_of
 from inhouse.runtime_audit import auditing
+from inhouse.runtime_fleet import fleet_of
 from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.audit import Audit
@@ -93,8 +99,8 @@ class Parts:
 @contextlib.asynccontextmanager
 async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
-    for spec in stack.models.values():
-        if not spec.source.startswith("hf://"):  # a file that is not there is a mistake to be told before all else
+    for spec in stack.models.values():  # a file that is not there is a mistake to be told before all else
+        if spec.source is not None and not spec.source.startswith("hf://"):
             resolve(spec.source, base=Path.cwd(), progress=_silent)
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
@@ -125,7 +131,13 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         for index, (name, spec) in enumerate(stack.models.items()):
             own = sockets / str(index)
             own.mkdir(mode=0o700)
-            coroutine = _serve_model(lanes[name], spec, own, parts, report)
+            told = functools.partial(_told, parts, report)
+            if spec.source is None:
+                fleet = fleet_of(lanes[name], spec, environ, told, functools.partial(_fault, parts, name))
+                parts.sweepers.append(fleet.sweep)
+                coroutine = fleet.run()
+            else:
+                coroutine = _serve_model(lanes[name], spec, spec.source, own, parts, report, told)
             tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))
         exits.push_async_callback(_cancel, tasks)
         yield parts
@@ -206,7 +218,7 @@ def _anyone(authorization: bytes | None, x_api_key: bytes | None) -> Identity:
 def _lane(name: str, spec: ModelSpec) -> Lane:
     return Lane(
         model=name,
-        source=spec.source,
+        source=spec.source or ", ".join(spec.endpoints),
         created_s=int(time.time()),
         turns=Turns(_queue(name, spec), notice_every_s=spec.queue_notice_every),
         alone=Turns(_queue(name, spec)),
@@ -218,6 +230,12 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
             total_s=spec.total_timeout,
         ),
         fit=Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy),
+        kind=KINDS[spec.engine],
+        router=Router(settings_of(spec.routing)) if spec.source is None or spec.replicas > 1 else None,
+        context_given=spec.context if spec.source is not None or "context" in spec.model_fields_set else None,
+        body_start=start_of(spec.upstream_model or name) if spec.source is None else None,
+        shown_model=shown_model(spec.upstream_model, name),
+        preparing="" if spec.source is None else "fetching",
     )
 
 
@@ -253,32 +271,45 @@ class Shares:
 def _readings(lanes: Mapping[str, Lane]) -> Iterator[LaneReading]:
     for lane in lanes.values():
         queue = lane.turns.queue
-        yield LaneReading(lane.model, lane.ready, queue.capacity, queue.serving, queue.waiting)
+        yield LaneReading(lane.model, lane.ready, lane.places.open_slots, queue.serving, queue.waiting)
+
+
+def _told(parts: Parts, report: Callable[[Report], None], what: ReplicaReport) -> None:
+    """A replica's state has changed."""
+    report(what)
+    if what.state == "restarting":
+        parts.metrics.restarted(what.model)
+    parts.log.event(
+        "info" if what.reason is None else "error",
+        f"engine {what.state}",
+        model=what.model,
+        endpoint=what.endpoint or None,
+        reason=what.reason,
+        load_s=what.load_s,
+    )
+
+
+def _fault(parts: Parts, model: str, error: BaseException) -> None:
+    parts.log.event("error", "internal error", model=model, fault=place_of(error))
 
 
 async def _serve_model(
-    lane: Lane, spec: ModelSpec, folder: Path, parts: Parts, report: Callable[[Report], None]
+    lane: Lane,
+    spec: ModelSpec,
+    source: str,
+    folder: Path,
+    parts: Parts,
+    report: Callable[[Report], None],
+    tell: Callable[[ReplicaReport], None],
 ) -> None:
-    """Fetches the weights of one model and keeps its replica alive."""
+    """Fetches the weights of one model and keeps its replicas alive."""
     loop = asyncio.get_running_loop()
-
-    def tell(what: ReplicaReport) -> None:
-        report(what)
-        if what.state == "restarting":
-            parts.metrics.restarted(lane.model)
-        parts.log.event(
-            "info" if what.reason is None else "error",
-            f"engine {what.state}",
-            model=lane.model,
-            reason=what.reason,
-            load_s=what.load_s,
-        )
 
     def progress(done_bytes: int, total_bytes: int | None) -> None:
         loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
 
     try:
-        file = await _in_thread(lambda: resolve(spec.source, base=Path.cwd(), progress=progress))
+        file = await _in_thread(lambda: resolve(source, base=Path.cwd(), progress=progress))
         header = read_gguf(file)
     except InhouseError as error:
         lane.failure = error.message
@@ -290,25 +321,27 @@ async def _serve_model(
         parts.log.event("error", "internal error", model=lane.model, fault=place_of(error))
         tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
         return
-    lane.replica = Replica(
-        LlamaCpp(
-            model=lane.model,
-            file=file,
-            context_tokens=min(spec.context, header.context_tokens or spec.context),
-            slots=spec.slots,
-            threads=spec.threads or usable_cores(),
-            pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
-            binary=spec.engine_binary,
-            extra_args=tuple(spec.engine_args),
-        ),
-        folder,
-        start_s_max=spec.start_timeout,
-        silence_s_max=spec.idle_timeout,
-        report=tell,
-        slots_changed=lane.resize,
+    engine = LlamaCpp(
+        model=lane.model,
+        file=file,
+        context_tokens=min(spec.context, header.context_tokens or spec.context),
+        slots=spec.slots,
+        threads=spec.threads or max(1, usable_cores() // spec.replicas),
+        pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
+        binary=spec.engine_binary,
+        extra_args=tuple(spec.engine_args),
     )
-    parts.sweepers.append(lane.replica.sweep)
-    await lane.replica.run()
+    async with asyncio.TaskGroup() as group:
+        for number in range(spec.replicas):
+            own = folder / str(number)
+            own.mkdir(mode=0o700)
+            member = Member(f"{lane.model}-{number}", lane.kind, spec.slots, context_tokens=engine.context_tokens)
+            lane.places.join(member)
+            replica = Replica(
+                engine, own, member, start_s_max=spec.start_timeout, silence_s_max=spec.idle_timeout, report=tell
+            )
+            parts.sweepers.append(replica.sweep)
+            group.create_task(replica.run(), name=member.id)
 
 
 async def _tick(parts: Parts) -> None:

@@ -28,6 +28,7 @@ def accepts(value: Any, rule: dict[str, Any], root: dict[str, Any]) -> bool:
         "minimum": lambda bound: not is_a(value, "number") or value >= bound,
         "maximum": lambda bound: not is_a(value, "number") or value <= bound,
         "exclusiveMinimum": lambda bound: not is_a(value, "number") or value > bound,
+        "maxLength": lambda bound: not isinstance(value, str) or len(value) <= bound,
         "minLength": lambda bound: not isinstance(value, str) or len(value) >= bound,
         "pattern": lambda pattern: not isinstance(value, str) or re.search(pattern, value) is not None,
         "items": lambda inner: not isinstance(value, list) or all(accepts(item, inner, root) for item in value),
@@ -68,6 +69,9 @@ GOOD = [
     "models: {chat: {source: ./m.gguf, load_wait: 30 s, idle_timeout: 1.5, threads: null, engine_args: [-x]}}",
     "gateway: {request_bytes_max: 8 MiB, headers_bytes_max: 65536, port: 0, keep_alive: 1 h 30 min}",
     "log: {level: debug}\nauth: {enabled: false}\nstate_dir: ./s",
+    "models: {chat: {endpoints: ['http://h:1', 'unix:/e.sock', 'dns://n:80', 'k8s://a/b:http'], engine: vllm}}",
+    "models: {chat: {endpoints: ['https://h/engines/a'], upstream_model: m, api_key: 'env:K', probe: {interval: 1 s}}}",
+    "models: {demo: {endpoints: ['http://h:1']}}",
 ]
 BAD = [
     "modles: {}",

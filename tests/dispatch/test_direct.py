@@ -16,8 +16,11 @@ from inhouse.admission.turns import Ask, Turn, Turns
 from inhouse.core import Usage
 from inhouse.dispatch import direct
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Address, Pool, Reply
+from inhouse.engines.kinds import KINDS
+from inhouse.engines.member import Member
 from inhouse.errors import ApiError, EngineError
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import Call, Job
@@ -28,15 +31,19 @@ STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n
 class FakeLane:
     """As much of a lane as a call needs: turns, and the way to the engine."""
 
-    endpoint = "local-0"
-
     model = "m"
     limits = TimeLimits()
+    kind = KINDS["llamacpp"]
+    body_start = None
+    shown_model = None
 
     def __init__(self, pool: Pool, slots: int) -> None:
         room = {"waiting_max": 100, "waiting_tokens_max": 10**9, "waiting_bytes_max": 10**9}
         self.turns = Turns(FairQueue("m", **room, prefill_long_tokens=10**6))
-        self.turns.resize(slots)
+        self.places = Places(None, resize=self.turns.resize, hopeless=lambda: EngineError("gone"))
+        member = Member("m-0", self.kind, slots, pool=pool)
+        self.places.join(member)
+        member.enter("ready")
         self._pool = pool
         self.watches: set[Watch] = set()
 

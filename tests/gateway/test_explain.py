@@ -81,7 +81,7 @@ def test_an_answered_request(door: Gateway) -> None:
     held, engine = story["steps"]
     assert (held["what"], held["scopes"]) == ("held", ["tenant:default"])
     assert held["tokens"] >= usage["total_tokens"]
-    assert (engine["what"], engine["endpoint"]) == ("asked", "local-0")
+    assert (engine["what"], engine["endpoint"]) == ("asked", "demo-0")
     assert 0 <= held["at_s"] <= engine["at_s"] <= seconds["total"]
 
 

@@ -116,13 +116,16 @@ class Announcer:
             self._say("restart", f"{model}: {report.reason or 'the engine ended'}", "bold yellow")
         elif report.state == "ready":
             self._say("ready", running(report), "bold green")
+        elif report.state == "unreachable":
+            self._say("lost", f"{report.endpoint} of {model}: {report.reason or 'no answer'}", "bold yellow")
         elif report.state == "failed":
             self._say("failed", f"{model}: {report.reason or 'no reason given'}", "bold red")
             self._say("", f"requests for {model} are told 503; mend it and start again ({self._first_look(model)})")
 
     def _first_look(self, model: str) -> str:
         spec = self._stack.models.get(model)
-        return f"its source is {spec.source}; `inhouse config show` has the rest" if spec else "`inhouse config show`"
+        source = spec.source if spec else None
+        return f"its source is {source}; `inhouse config show` has the rest" if source else "`inhouse config show`"
 
     def _fetch(self, report: FetchReport) -> None:
         self._busy[report.model] = f"fetching {fetching(report)}"

@@ -27,7 +27,7 @@ _FORMS: dict[Path, str] = {
 }
 
 
-_MAY_BE_SECRET = ("hash", "from_env")
+_MAY_BE_SECRET = {"keys": ("hash", "from_env"), "models": ("api_key",)}
 """Settings into which somebody might paste a key; what stands there is not repeated."""
 
 
@@ -52,7 +52,7 @@ def explain(error: ErrorDetails) -> tuple[str, str | None]:
     setting = find(path)
     if setting is None:
         return f"`{dotted(path)}` is not a mapping", f"expected form: {_section_form(path)}"
-    value = "wrong" if setting.path[0] == "keys" and setting.path[-1] in _MAY_BE_SECRET else shown(error["input"])
+    value = "wrong" if setting.path[-1] in _MAY_BE_SECRET.get(setting.path[0], ()) else shown(error["input"])
     return f"`{dotted(path)}` is {value}: {_reason(error, setting)}", _expected(setting)
 
 

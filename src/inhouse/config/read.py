@@ -154,7 +154,7 @@ class _Layers:
         if not self.tree.get("models"):
             self.tree["models"] = {"demo": {}}
         demo = self.tree["models"].get("demo", 0) if isinstance(self.tree["models"], dict) else 0
-        if demo is None or isinstance(demo, dict):
+        if demo is None or (isinstance(demo, dict) and not demo.get("endpoints")):
             self.tree["models"]["demo"] = {"source": "demo"} | (demo or {})
 
     def validate(self) -> Stack:

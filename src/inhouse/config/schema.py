@@ -33,11 +33,12 @@ def schema() -> dict[str, Any]:
     for part in parts.values():
         part.pop("title", None)
     spec = {"$ref": "#/$defs/ModelSpec"}
-    required = {"required": parts["ModelSpec"].pop("required")}
+    # what is started here is the one engine that comes along, what runs already may be any
+    started = {"required": ["source"], "properties": {"engine": {"const": "llamacpp"}}}
     tree["properties"]["models"] |= {
         "propertyNames": {"pattern": MODEL_NAME_PATTERN},
         "properties": {"demo": spec},  # a model called demo needs no source
-        "additionalProperties": {"allOf": [spec, required]},
+        "additionalProperties": {"allOf": [spec, {"anyOf": [started, {"required": ["endpoints"]}]}]},
     }
     tree["properties"]["tenants"] |= {"propertyNames": {"pattern": TENANT_NAME_PATTERN}}
     tree["properties"]["routes"] |= {"propertyNames": {"pattern": MODEL_NAME_PATTERN}}

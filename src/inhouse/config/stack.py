@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, contradiction, setting
+from inhouse.config.fleet import EndpointText, EngineName, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
 from inhouse.config.records import AuditSpec, ExplainSpec
@@ -27,25 +28,47 @@ from inhouse.config.units import KIB, MIB
 HF_PATTERN = r"^hf://[^/\s]+/[^/\s]+/[^\s@]+\.gguf(@[^\s@]+)?$"
 
 
-def _source(source: str) -> str:
+def _source(source: str | None) -> str | None:
+    if source is None:
+        return None
     is_path = source.startswith(("./", "../", "/", "~")) or ("://" not in source and source.endswith(".gguf"))
     if not (source == "demo" or is_path or re.fullmatch(HF_PATTERN, source)):
         raise ValueError("not a source")
     return source
 
 
-Source = Annotated[str, AfterValidator(_source)]
+Source = Annotated[str | None, AfterValidator(_source)]
 
 
 class ModelSpec(Section):
     """One model that clients can name."""
 
     source: Source = setting(
-        ...,
+        None,
         "Where the weights are: `demo`, a path to a .gguf file, or `hf://org/repo/file.gguf[@revision]`.",
         example="hf://ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf",
     )
-    engine: Literal["llamacpp"] = setting("llamacpp", "The program that does the inference.")
+    endpoints: list[EndpointText] = setting(
+        [], "Engines that run already, in place of `source`; `dns://` and `k8s://` stand for all behind a name.",
+        example=["http://10.0.0.7:8000", "unix:/run/engine.sock", "dns://engines:8000", "k8s://prod/engines:http"],
+    )  # fmt: skip
+    engine: EngineName = setting(
+        "llamacpp", "The program that does the inference; `openai` is any other that speaks OpenAI's API."
+    )
+    replicas: Count = setting(1, "Copies of the engine on this machine, for a `source`.", unit="copies", ge=1, le=64)
+    upstream_model: str | None = setting(
+        None, "What the engines at `endpoints` call the model; without it, its name here.", example="Qwen/Qwen3-8B",
+        min_length=1, max_length=512,
+    )  # fmt: skip
+    api_key: SecretReference = setting(
+        None,
+        "Where the key for the `endpoints` is: `env:` and a variable, or `file:` and a path.",
+        example="env:UPSTREAM_KEY",
+    )
+    ca_file: Path | None = setting(
+        None, "Authorities that vouch for https `endpoints`, in place of the system's.", example="./ca.pem"
+    )
+    probe: ProbeSpec = Field(default_factory=ProbeSpec, description="How its replicas are watched.")
     context: Count = setting(4096, "Tokens of one request, prompt and answer together.", unit="tokens", ge=256)
     context_fit: Literal["reject", "trim", "middle-out"] = setting(
         "reject", "What becomes of a prompt that is too long: refused, or its oldest messages, or its middle, left out."
@@ -59,7 +82,9 @@ class ModelSpec(Section):
     answer_tokens_policy: Literal["clamp", "refuse"] = setting(
         "clamp", "What a client is told that asks for longer answers: a header with the limit, or 400."
     )
-    slots: Count = setting(4, "Requests that run at once; the others wait in the queue.", unit="requests", ge=1, le=256)
+    slots: Count = setting(
+        4, "Requests that run at once on one replica; the others wait in the queue.", unit="requests", ge=1, le=4096
+    )
     threads: MaybeCount = setting(
         None, "CPU threads of the engine; without a number, every core it may use.", unit="threads", ge=1, le=4096
     )
@@ -243,6 +268,19 @@ class Stack(Section):
     @model_validator(mode="after")
     def _routes_lead_somewhere(self) -> Self:
         check_routes(self.routes, self.models)
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_a_place(self) -> Self:
+        for name, spec in self.models.items():
+            if spec.source is None and not spec.endpoints:
+                raise contradiction(
+                    ("models", name),
+                    f"`models.{name}` lacks `source`",
+                    "expected form: demo, a path to a .gguf file, or hf://org/repo/file.gguf[@revision]; "
+                    "or `endpoints: [http://host:port]` for engines that run already",
+                )
+            check_place(name, spec)
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""From a call straight to the engine of its lane: slot, request, stream, and everything given back in reverse.
+"""From a call straight to an engine of its lane: slot, request, stream, and everything given back in reverse.
 
 A job holds one slot while it runs. Calls of several jobs (choices, prompts, embeddings) run as many at once as there
 are slots, never more, so that nothing queues inside an engine, where a hang-up would not be noticed.
@@ -19,6 +19,8 @@ import msgspec
 from inhouse.admission.notices import Standing
 from inhouse.admission.turns import Ask
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.places import Place
+from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Reply
 from inhouse.errors import (
@@ -27,14 +29,19 @@ from inhouse.errors import (
     ContextTooLong,
     EngineError,
     ModelLoading,
+    Unavailable,
     WaitedTooLong,
 )
+from inhouse.routing.router import RouteAsk
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.story import Asked, Failed
 from inhouse.wire.call import Call, Job, View
 from inhouse.wire.sse import EventCutter
 
 _REFUSAL_BYTES_MAX = 256 * 1024
+_OPENINGS = tuple(b'"delta":{"role":"assistant"%b}' % rest for rest in (b"", b',"content":""', b',"content":null'))
+_MISCONFIGURED = (401, 403, 404, 405, 407, 408)
+"""What an engine says to a gateway that asks in the wrong place or with the wrong key: no client can mend that."""
 
 
 class Client(Protocol):
@@ -129,34 +136,63 @@ async def _in_turn(
             if turn.waited_s > entry.waited_s:
                 entry.waited_s = turn.waited_s  # the answer's head tells it
             try:
-                await _ask_engine(index, job, view, lane, client, entry, watch)
+                await _at_a_place(index, job, view, lane, client, entry, watch)
             finally:
                 turn.tokens_used = view.tokens_of(index)
-    except EngineError as error:
-        entry.step(Failed(time.monotonic(), lane.endpoint, error.code, index))
-        raise
     finally:
         if turn.place:  # it had to wait
             entry.waited_s = max(entry.waited_s, turn.waited_s)
             entry.place = max(entry.place, turn.place)
 
 
-async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
-    now_s = time.monotonic()
-    entry.step(Asked(now_s, lane.endpoint, index))
-    pool = lane.pool()
+async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
+    """At one replica after the other, until one has answered with its first token."""
+    places = lane.places
+    ask = RouteAsk(job.body)
+    while True:
+        place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
+        entry.step(Asked(place.began_s, place.member.id, index))
+        try:
+            await _ask_engine(index, job, view, lane, client, entry, watch, place)
+        except (EngineError, Unavailable) as error:
+            entry.step(Failed(time.monotonic(), place.member.id, error.code, index))
+            places.leave(place, "failed")
+            if not places.may_retry(place, ask):
+                raise
+            entry.retries += 1
+            entry.note("retries", entry.retries)
+        except ApiError:
+            places.leave(place, "ok")
+            raise
+        except BaseException:
+            places.leave(place, "neutral")
+            raise
+        else:
+            places.leave(place, "ok", view.events_seen)
+            return
+
+
+async def _ask_engine(
+    index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch, place: Place
+) -> None:
+    pool = place.member.pool
+    if pool is None:
+        raise lane.lost()
     if job.streams:
-        watch.asked(now_s, pool.broken)
-    reply = await pool.request(b"POST", job.path, job.body)
+        watch.asked(place.began_s, pool.broken)
+    body = job.body if lane.body_start is None else renamed(job.body, lane.body_start)
+    reply = await pool.request(b"POST", job.path, body)
     if reply.status != 200:
         raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
     if not job.streams:
-        view.events(index, await reply.read())
+        answer = await reply.read()
+        place.first_s = time.monotonic()
+        view.events(index, answer)
         view.finished(index)
         return
     if view.streams:
         client.begin()
-    sink = _ViewSink(index, view, client, entry, watch)
+    sink = _ViewSink(index, view, client, entry, watch, place, lane.shown_model)
     watch.reply = reply
     client.attach(reply)
     try:
@@ -171,14 +207,39 @@ async def _ask_engine(index: int, job: Job, view: View, lane: Lane, client: Clie
 class _ViewSink:
     """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
 
-    __slots__ = ("_client", "_cutter", "_entry", "_error", "_index", "_over", "_view", "_waiter", "_watch")
+    __slots__ = (
+        "_client",
+        "_cutter",
+        "_entry",
+        "_error",
+        "_held",
+        "_index",
+        "_model",
+        "_over",
+        "_place",
+        "_view",
+        "_waiter",
+        "_watch",
+    )
 
-    def __init__(self, index: int, view: View, client: Client, entry: Entry, watch: Watch) -> None:
+    def __init__(
+        self,
+        index: int,
+        view: View,
+        client: Client,
+        entry: Entry,
+        watch: Watch,
+        place: Place,
+        model: tuple[bytes, bytes] | None,
+    ) -> None:
         self._index = index
         self._view = view
         self._client = client
         self._entry = entry
         self._watch = watch
+        self._place = place
+        self._model = model
+        self._held = b""
         self._cutter = EventCutter()
         self._over = False
         self._error: Exception | None = None
@@ -202,8 +263,16 @@ class _ViewSink:
                     self._client.write(events)
                 return
             self._watch.moved = True
-            if self._entry.first_token_s is None:
-                self._entry.first_token_s = time.monotonic()
+            if self._place.first_s is None:
+                if _only_opens(events):
+                    self._held += events
+                    return
+                events = self._held + events
+                self._place.first_s = time.monotonic()
+                if self._entry.first_token_s is None:
+                    self._entry.first_token_s = self._place.first_s
+            if self._model is not None:
+                events = events.replace(*self._model)
             shown = self._view.events(self._index, events)
         except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
             self.done(error)
@@ -218,6 +287,14 @@ class _ViewSink:
         self._error = error
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _only_opens(events: bytes) -> bool:
+    """Whether this is the one event by which some engines say, ahead of the first token, who is going to speak.
+
+    It is held back until there is a token: an engine may still fail, and the request go on at another.
+    """
+    return events.count(b"\n\n") == 1 and any(opening in events for opening in _OPENINGS)
 
 
 # "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
@@ -240,11 +317,20 @@ def _refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
     try:
         told = msgspec.json.decode(body, type=_EngineRefusalBody).error
     except msgspec.DecodeError:
+        if status in (429, 503):
+            return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
         return EngineError(f"the engine of '{lane.model}' answered with status {status}")
     if told.n_prompt_tokens is not None and told.n_ctx is not None:
         return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=job.prompt_param)
-    if status == 503:
+    if status == 503 and lane.kind.llama:
         return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
+    if status in (429, 503):
+        return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
+    if status in _MISCONFIGURED and lane.body_start is not None:
+        return EngineError(
+            f"an engine of '{lane.model}' refused the gateway itself with status {status}: its `endpoints`, `api_key` "
+            "or `upstream_model` in inhouse.yaml may be wrong"
+        )
     if one_pass := _ONE_PASS.search(told.message):
         return BadRequest(
             f"the input has {one_pass[1]} tokens, one embedding takes {one_pass[2]}; shorten it, or give the model "

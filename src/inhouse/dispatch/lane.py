@@ -1,4 +1,4 @@
-"""A lane: one public model name, its queue and the replica that serves it."""
+"""A lane: one public model name, its queue and the replicas that serve it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from inhouse.admission.context_fit import REJECTING, Fit
 from inhouse.admission.fair import Priority
 from inhouse.admission.notices import Tell
 from inhouse.admission.turns import Ask, Turn, Turns
+from inhouse.core import ReplicaState
+from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
 from inhouse.engines.http import Pool
-from inhouse.engines.replica import Replica
-from inhouse.errors import EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
+from inhouse.engines.kinds import Kind
+from inhouse.errors import ApiError, EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
+from inhouse.routing.router import Router
 from inhouse.wire.call import Job
 
 _LOADING_RETRY_S = 2.0
 _TELLING_BYTES = 1024
-_CONTEXT_UNKNOWN = 1 << 30
+CONTEXT_UNKNOWN = 1 << 30
 _SMOOTHING = 0.1
 _COUNTING_MAX = 4
+_BEST_FIRST: tuple[ReplicaState, ...] = ("ready", "loading", "restarting", "failed", "unreachable", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Share:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """`replica` is None while the weights are still being fetched; `failure` says why they cannot be had."""
+    """`preparing` says what is done before there is a replica; `failure`, why there cannot be one."""
 
     model: str
     source: str
@@ -45,39 +49,48 @@ class Lane:
     """The one place for a job that must not share the engine with its like (embeddings)."""
     load_wait_s: float
     limits: TimeLimits
+    kind: Kind
     fit: Fit = REJECTING
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_COUNTING_MAX))
     """Prompts that the engine counts at once, beside the slots."""
-    replica: Replica | None = None
+    router: Router | None = None
+    """Chooses among replicas; a lane with one that was started here has none."""
+    context_given: int | None = None
+    body_start: bytes | None = None
+    """How a body begins that names the model as the engines do (`upstream.start_of`); None where any name will do."""
+    shown_model: tuple[bytes, bytes] | None = None
+    """The model as the engines name it in their answers, and as clients are to see it; None where that is the same."""
+    preparing: str = ""
     failure: str = ""
     watches: set[Watch] = field(default_factory=set)
     """Of the jobs that wait or run now."""
+    places: Places = field(init=False)
     _token_bytes: float = 4.0
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.router, resize=self.resize, hopeless=self.lost)
 
     @property
     def ready(self) -> bool:
-        return self.replica is not None and self.replica.state == "ready"
+        return self.places.any_ready
 
     @property
     def state(self) -> str:
         if self.failure:
             return "failed"
-        return "fetching" if self.replica is None else self.replica.state
-
-    @property
-    def endpoint(self) -> str:
-        """The name of the replica that answers, as in `local-0`: the first one that this process started."""
-        return "local-0"
+        said = {member.said for member in self.places.members.values()}
+        return next((state for state in _BEST_FIRST if state in said), self.preparing or "unreachable")
 
     @property
     def context_tokens(self) -> int:
         """Of one request, prompt and answer together; without bound while that is not known."""
-        return self.replica.context_tokens if self.replica is not None else _CONTEXT_UNKNOWN
+        known = [member.context_tokens for member in self.places.members.values() if member.context_tokens]
+        return min(known) if known else self.context_given or CONTEXT_UNKNOWN
 
     def resize(self, slots: int) -> None:
-        """The slots that are open now; 0 while no replica is ready."""
+        """The slots that may be held now; 0 while no replica is ready."""
         self.turns.resize(slots)
-        self.alone.resize(min(slots, 1))
+        self.alone.resize(min(slots, 1) if self.kind.llama else slots)
 
     def tick(self) -> None:
         """Sees to all that has taken too long, and tells those that wait where they stand; a few times a second."""
@@ -87,6 +100,7 @@ class Lane:
         for watch in tuple(self.watches):
             watch.look(now_s)
         self.turns.tell()
+        self.places.tick()
 
     def turn_alone(self, prefer_wait_s: float, wait_s: float, ask: Ask) -> Turn:
         """A turn at the one place that is taken before a slot. Raises as `turn` does."""
@@ -144,9 +158,16 @@ class Lane:
 
     def unready(self) -> Unavailable:
         """Why no slot can be had now."""
-        if self.state == "failed":
+        state = self.state
+        if state == "failed":
             return Unavailable(
                 f"the model '{self.model}' did not load; its log and `inhouse models` say why", retry_after_s=30.0
+            )
+        if state in ("ready", "unreachable"):
+            return Unavailable(
+                f"no replica of '{self.model}' can take requests now; retry in {_LOADING_RETRY_S:.0f} s; "
+                "`inhouse endpoints list` says why",
+                retry_after_s=_LOADING_RETRY_S,
             )
         return ModelLoading(
             f"the model '{self.model}' is still loading; retry in {_LOADING_RETRY_S:.0f} s, "
@@ -154,12 +175,16 @@ class Lane:
             retry_after_s=_LOADING_RETRY_S,
         )
 
+    def lost(self) -> ApiError:
+        """What a request is told whose replica has gone and that has no other to go to."""
+        return EngineError(f"the engine of '{self.model}' has just stopped; it is being restarted, send it again")
+
     def pool(self) -> Pool:
-        """The way to the engine. Raises EngineError if it has just gone."""
-        pool = self.replica.pool if self.replica is not None else None
-        if pool is None:
-            raise EngineError(f"the engine of '{self.model}' has just stopped; it is being restarted, send it again")
-        return pool
+        """The way to some replica that is ready, for a short question. Raises EngineError if there is none."""
+        for member in self.places.members.values():
+            if member.hopeful and member.pool is not None:
+                return member.pool
+        raise self.lost()
 
 
 def find(lanes: Mapping[str, Lane], model: str) -> Lane:

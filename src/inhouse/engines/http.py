@@ -14,6 +14,7 @@ request is sent once more on a fresh one.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -36,15 +37,23 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an engine listens: a unix socket, or a host and port."""
+    """Where an engine listens: a unix socket, or a host and port; with `tls`, by https."""
 
     socket: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    prefix: bytes = b""
+    """What stands before every path, as in `/engines/a`."""
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    """Whom its certificate names, where that is not `host`."""
 
     @property
     def host_header(self) -> str:
-        return "engine" if self.socket else f"{self.host}:{self.port}"
+        if self.socket:
+            return "engine"
+        host = self.server_name or (f"[{self.host}]" if ":" in self.host else self.host)
+        return host if self.port == (80 if self.tls is None else 443) else f"{host}:{self.port}"
 
 
 class Pool:
@@ -54,6 +63,7 @@ class Pool:
     `silence_s_max`: an engine that sends nothing for so long in the middle of a response is treated as dead.
     `broken`: called when a response breaks off, the engine falls silent or cannot be reached, always before the request
     in question learns of it, so that its slot is not given to the next one that would fail likewise.
+    `key`: sent as a bearer token with every request.
     """
 
     def __init__(
@@ -64,8 +74,10 @@ class Pool:
         connect_s_max: float = 5.0,
         idle_s_max: float = 3.5,
         broken: Callable[[], None] = lambda: None,
+        key: str | None = None,
     ) -> None:
         self.address = address
+        self._key = b"" if key is None else b"authorization: Bearer %b\r\n" % key.encode("latin-1")
         self.silence_s_max = silence_s_max
         self.broken = broken
         self._connect_s_max = connect_s_max
@@ -123,10 +135,12 @@ class Pool:
         head = self._heads.get((method, path))
         if head is None:
             host = self.address.host_header.encode()
-            head = b"%s %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: " % (
+            head = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-type: application/json\r\ncontent-length: " % (
                 method,
+                self.address.prefix,
                 path,
                 host,
+                self._key,
             )
             if len(self._heads) < 64:
                 self._heads[(method, path)] = head
@@ -149,7 +163,9 @@ class Pool:
                 if address.socket is not None:
                     _, connection = await self._loop.create_unix_connection(make, address.socket)
                 else:
-                    _, connection = await self._loop.create_connection(make, address.host, address.port)
+                    _, connection = await self._loop.create_connection(
+                        make, address.host, address.port, ssl=address.tls, server_hostname=address.server_name
+                    )
         except TimeoutError:
             self.broken()
             raise EngineTimeout(f"the engine did not accept a connection within {self._connect_s_max:g} s") from None

@@ -25,6 +25,7 @@ from inhouse.engines.child import Child
 from inhouse.engines.hardware import resident_bytes
 from inhouse.engines.http import Address, Pool
 from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.engines.member import Member
 from inhouse.errors import EngineError, EngineStartError
 
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.1, 30.0
@@ -43,31 +44,26 @@ class _Props(msgspec.Struct):
 
 
 class Replica:
-    """One copy of an engine for one model. `slots_changed` is told the slots that are open now."""
+    """One copy of an engine for one model. It writes its `member`: whether it is open, its slots, the way to it."""
 
     def __init__(
         self,
         spec: LlamaCpp,
         folder: Path,
+        member: Member,
         *,
         start_s_max: float,
         silence_s_max: float,
         report: Callable[[ReplicaReport], None],
-        slots_changed: Callable[[int], None],
     ) -> None:
         self.spec = spec
-        self.state: ReplicaState = "loading"
-        self.reason = ""
+        self.member = member
         self.load_s: float | None = None
-        self.context_tokens = spec.context_tokens
-        self.slots = spec.slots
         self.child: Child | None = None
-        self.pool: Pool | None = None
         self._folder = folder
         self._start_s_max = start_s_max
         self._silence_s_max = silence_s_max
         self._report = report
-        self._slots_changed = slots_changed
         self._generation = itertools.count()
         self._doubted = asyncio.Event()
 
@@ -88,15 +84,15 @@ class Replica:
 
     def sweep(self) -> None:
         """About once a second: gives up on silent engines and closes idle connections."""
-        if self.pool is not None:
-            self.pool.sweep()
+        if self.member.pool is not None:
+            self.member.pool.sweep()
 
     async def _live_once(self) -> None:
         """One life of the engine process, from its start to its end."""
         socket = str(self._folder / f"{os.getpid()}-{next(self._generation)}.sock")
         began_s = asyncio.get_running_loop().time()
         was_ready = False
-        if self.state != "restarting":
+        if self.member.said != "restarting":
             self._enter("loading")
         pool = Pool(Address(socket=socket), silence_s_max=self._silence_s_max, broken=self._doubt)
         self._doubted.clear()
@@ -107,7 +103,8 @@ class Replica:
             try:
                 await self._until_ready(pool, ended)
                 was_ready = True
-                self.pool = pool
+                self.member.pool = pool
+                self.member.generation += 1
                 self.load_s = round(asyncio.get_running_loop().time() - began_s, 3)
                 self._enter("ready", memory_bytes=resident_bytes(child.pid))
                 cause = await self._until_ended(pool, ended)
@@ -117,7 +114,7 @@ class Replica:
         except EngineStartError as error:
             self._enter("restarting" if was_ready else "failed", reason=error.message)
         finally:
-            self.pool = None
+            self.member.pool = None
             pool.close()
             if child is not None:
                 await child.stop()
@@ -152,12 +149,12 @@ class Replica:
             except TimeoutError:
                 return f"no answer to /health for {probe_s:g} s"
             self._doubted.clear()
-            self._slots_changed(self.slots)
+            self.member.enter("ready")
 
     def _doubt(self) -> None:
-        if self.state == "ready" and not self._doubted.is_set():
+        if self.member.state == "ready" and not self._doubted.is_set():
             self._doubted.set()
-            self._slots_changed(0)
+            self.member.doubt()
 
     async def _read_props(self, pool: Pool) -> None:
         """What the engine really gives: it may have cut the context to what the model was trained for."""
@@ -166,20 +163,20 @@ class Replica:
             props = msgspec.json.decode(await reply.read(), type=_Props)
         except (EngineError, msgspec.DecodeError):
             return
-        self.slots = props.total_slots or self.spec.slots
-        self.context_tokens = props.default_generation_settings.n_ctx or self.spec.context_tokens
+        self.member.slots = props.total_slots or self.spec.slots
+        self.member.context_tokens = props.default_generation_settings.n_ctx or self.spec.context_tokens
 
     def _enter(self, state: ReplicaState, *, reason: str = "", memory_bytes: int | None = None) -> None:
-        self.state, self.reason = state, reason
-        self._slots_changed(self.slots if state == "ready" else 0)
+        self.member.enter(state, reason)
         self._report(
             ReplicaReport(
                 model=self.spec.model,
                 engine="llamacpp",
                 state=state,
+                endpoint=self.member.id,
                 threads=self.spec.threads,
-                slots=self.slots,
-                context_tokens=self.context_tokens,
+                slots=self.member.slots,
+                context_tokens=self.member.context_tokens,
                 memory_bytes=memory_bytes,
                 load_s=self.load_s if state == "ready" else None,
                 reason=reason or None,

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse import __version__
-from inhouse.dispatch.lane import Lane, find
+from inhouse.dispatch.lane import CONTEXT_UNKNOWN, Lane, find
 from inhouse.errors import (
     ApiError,
     BadRequest,
@@ -183,7 +183,8 @@ class _Doors:
         shown = []
         for lane in self._parts.lanes.values():
             queue = lane.turns.queue
-            found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if lane.ready else []
+            asks = lane.ready and lane.kind.llama
+            found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if asks else []
             counts = {"capacity": queue.capacity, "in_service": queue.serving, "waiting": queue.waiting}
             shown.append({"model": lane.model, "state": lane.state, **counts, "slots": found})
         return _json(shown)
@@ -216,17 +217,19 @@ class _Doors:
 
 def _shown(lane: Lane) -> dict[str, Any]:
     """A model in OpenAI's shape, and what else is worth knowing of it."""
-    replica = lane.replica
+    members = lane.places.members.values()
+    context = lane.context_tokens
     return {
         "id": lane.model,
         "object": "model",
         "created": lane.created_s,
         "owned_by": "inhouse",
         "state": lane.state,
-        "engine": "llamacpp",
+        "engine": lane.kind.name,
         "source": lane.source if "://" in lane.source else lane.source.rpartition("/")[2],  # no folders of ours
-        "context": replica.context_tokens if replica is not None else None,
-        "slots": replica.slots if replica is not None else None,
+        "context": context if members and context < CONTEXT_UNKNOWN else None,
+        "slots": sum(member.slots for member in members) if members else None,
+        "endpoints": len(members),
     }
 
 
@@ -240,6 +243,8 @@ async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) 
     """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
     if not lane.ready:
         raise lane.unready()
+    if not lane.kind.llama:
+        raise BadRequest(f"the engines of '{lane.model}' ({lane.kind.name}) do not count tokens for others")
     reply = await lane.pool().request(method, path, body)
     answer = await reply.read()
     if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):

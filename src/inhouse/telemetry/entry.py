@@ -11,11 +11,12 @@ from inhouse.telemetry.story import STEPS_MAX, Step
 HUNG_UP = 499
 """Status in logs and metrics of a request whose client left; nothing is sent with it (nginx's convention)."""
 
-FactName = Literal["credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked"]
+FactName = Literal["credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked", "retries"]
 FACTS: dict[FactName, str] = {
     "credential": "why nobody was proven: `missing`, `malformed`, `unknown`, `expired` or `revoked`",
     "trimmed_messages": "messages that were left out of a prompt that was too long",
     "trimmed_tokens": "tokens that were left out of it",
+    "retries": "replicas that failed before the first token, after which the request went on at another",
     "answer_tokens_asked": "the longer answer that the client asked for, where the model's limit took its place",
 }
 """What may stand in a request's facts: the names are fixed, the values are numbers or words of ours."""
@@ -52,6 +53,8 @@ class Entry:
     money: int = 0
     """What it cost, in millionths of the stack's currency."""
     events: int = 0
+    retries: int = 0
+    """Replicas that failed before the first token, whose request went on elsewhere."""
     failed: bool = False
     """The answer had begun (status 200) and ended with an error event."""
     begun: bool = False

@@ -1,0 +1,221 @@
+"""Which replica a granted turn goes to, and what becomes of turns whose replica is lost before the first token.
+
+Theory of operation. A turn is granted while fewer are served than there are slots; it then takes a *place*: one of the
+slots of one open member, chosen by the router where there are several. Capacity, which the queue grants by, is the sum
+over members: all slots of an open one, and of one that is shut (not ready, draining, breaker open) the requests that it
+still has. So a member that shuts lets nobody else wait longer, and one that opens is used at once.
+
+Between grant and place a member may shut, and a turn whose replica failed wants another one: such turns *rest*. They
+keep their turn, so the queue grants nothing meanwhile, and they are first when a place comes free. A turn rests for as
+long as there is hope: a member that it has not tried and that is open, or about to be.
+
+Invariants:
+- a member has at most its slots (and the queueing that the router's settings allow) in flight from here;
+- a place is left exactly once, its member counted back, its outcome told to the router;
+- a resting turn ends: by a place, by its deadline, or because there is no hope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inhouse.core import Endpoint
+from inhouse.engines.member import Member
+from inhouse.errors import ApiError, WaitedTooLong
+from inhouse.routing.router import Outcome, Pick, RouteAsk, Router
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One slot of one member, in use. `first_s` is set at the first token: from then on nothing is tried again."""
+
+    member: Member
+    pick: Pick | None
+    began_s: float
+    first_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Rest:
+    ask: RouteAsk
+    until_s: float
+    place: asyncio.Future[Place]
+
+
+class Places:
+    """See the module. `resize` is told the capacity; `hopeless` makes the error of a turn that nothing is left for.
+
+    Without a router there is one member, started here: its places need no choice.
+    """
+
+    def __init__(
+        self, router: Router | None, *, resize: Callable[[int], None], hopeless: Callable[[], ApiError]
+    ) -> None:
+        self.router = router
+        self.members: dict[str, Member] = {}
+        self._resize = resize
+        self._hopeless = hopeless
+        self._capacity = 0
+        self._resting: deque[_Rest] = deque()
+        self._loop = asyncio.get_running_loop()
+
+    def join(self, member: Member) -> None:
+        """A member that may open from now on."""
+        self.members[member.id] = member
+        member.changed = self.changed
+        self.changed()
+
+    def part(self, member: Member) -> None:
+        """It has left, and has nothing of ours."""
+        if self.members.get(member.id) is member:
+            del self.members[member.id]
+        member.changed = _nobody
+        if self.router is not None:
+            self.router.forget(member.id)
+        self.changed()
+
+    def changed(self) -> None:
+        """A member opened or shut."""
+        self._recount()
+        self._settle()
+
+    def tick(self) -> None:
+        """A few times a second: breakers let probes pass by time alone, and those who rest have deadlines."""
+        if self.router is not None:
+            self.changed()
+
+    @property
+    def open_slots(self) -> int:
+        return sum(member.slots for member in self.members.values() if member.open)
+
+    @property
+    def any_ready(self) -> bool:
+        """Whether it is worth waiting for a slot: some member is open, or shut for a moment only."""
+        return any(member.hopeful for member in self.members.values())
+
+    def take(self, ask: RouteAsk) -> Place | None:
+        """A place now; None where the turn has to rest."""
+        now_s = time.monotonic()
+        router = self.router
+        if router is None:
+            member = next(iter(self.members.values()), None)
+            if member is None or not member.open:
+                return None
+            member.take()
+            return Place(member, None, now_s)
+        pick = self._pick(router, ask, now_s)
+        if pick is None:
+            return None
+        member = self.members[pick.endpoint_id]
+        router.started(pick, now_s)
+        member.take()
+        return Place(member, pick, now_s)
+
+    async def rest(self, ask: RouteAsk, wait_s: float) -> Place:
+        """A place, as soon as one is free. Raises WaitedTooLong, or what `hopeless` makes."""
+        if not self._hope(ask):
+            raise self._hopeless()
+        rest = _Rest(ask, time.monotonic() + wait_s, self._loop.create_future())
+        self._resting.append(rest)
+        try:
+            return await rest.place
+        except asyncio.CancelledError:
+            if rest.place.done() and not rest.place.cancelled() and rest.place.exception() is None:
+                self.leave(rest.place.result(), "neutral")  # given in the same turn of the loop
+            raise
+        finally:
+            if rest in self._resting:
+                self._resting.remove(rest)
+
+    def leave(self, place: Place, outcome: Outcome, tokens: int = 0) -> None:
+        """The place is free again. `tokens` is about how many came."""
+        member, now_s = place.member, time.monotonic()
+        member.give_back()
+        if place.pick is not None and self.router is not None:
+            ttft_s = tpot_s = None
+            if place.first_s is not None and outcome == "ok":
+                ttft_s = place.first_s - place.began_s
+                tpot_s = (now_s - place.first_s) / (tokens - 1) if tokens > 1 else None
+            self.router.ended(place.pick, outcome, now_s, ttft_s=ttft_s, tpot_s=tpot_s)
+            if outcome == "failed" or place.pick.probe:
+                self._recount()
+        if not member.open:
+            self._recount()
+        if self._resting:
+            self._settle()
+
+    def may_retry(self, place: Place, ask: RouteAsk) -> bool:
+        """Whether a turn that failed before its first token may try another member; counted where it may."""
+        if place.first_s is not None or self.router is None:
+            return False
+        ask.excluded |= {place.member.id}
+        return self._hope(ask) and self.router.retries.withdraw(time.monotonic())
+
+    def _pick(self, router: Router, ask: RouteAsk, now_s: float) -> Pick | None:
+        endpoints = [member.endpoint() for member in self.members.values()]
+        while True:
+            pick = router.pick(ask, endpoints, now_s)
+            if pick is None:
+                return None
+            member = self.members[pick.endpoint_id]
+            if member.in_flight < member.slots + router.settings.queueing_max:
+                return pick
+            # a new generation counts from 0 at the router, while what the old one has of ours is not over
+            endpoints = [endpoint for endpoint in endpoints if endpoint.id != pick.endpoint_id]
+            if not endpoints:
+                return None
+
+    def _hope(self, ask: RouteAsk) -> bool:
+        members = self.members.values()
+        if not ask.excluded:
+            return bool(members)
+        return any(member.hopeful and member.id not in ask.excluded for member in members)
+
+    def _settle(self) -> None:
+        """Those who rest, longest first: a place, an error, or further rest."""
+        if not self._resting:
+            return
+        now_s = time.monotonic()
+        still: deque[_Rest] = deque()
+        waiting, self._resting = self._resting, still
+        for rest in waiting:
+            if rest.place.done():
+                continue
+            place = self.take(rest.ask)
+            if place is not None:
+                rest.place.set_result(place)
+            elif not self._hope(rest.ask):
+                rest.place.set_exception(self._hopeless())
+            elif now_s >= rest.until_s:
+                rest.place.set_exception(
+                    WaitedTooLong("waited too long for a replica that takes the request; retry later", retry_after_s=5)
+                )
+            else:
+                still.append(rest)
+
+    def _recount(self) -> None:
+        capacity = sum(self._room(member) for member in self.members.values())
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._resize(capacity)
+
+    def _room(self, member: Member) -> int:
+        if not member.open:
+            return member.in_flight
+        if self.router is None:
+            return member.slots
+        refusal = self.router.health(member.id, time.monotonic())
+        if refusal is None:
+            return member.slots + self.router.settings.queueing_max
+        return member.in_flight
+
+    def endpoints(self) -> list[Endpoint]:
+        return [member.endpoint() for member in self.members.values()]
+
+
+def _nobody() -> None:
+    return None

@@ -1,0 +1,238 @@
+"""A replica that runs elsewhere: asked for its health and its metrics from time to time.
+
+Theory of operation. `run` looks at the endpoint, waits, looks again. A look asks for its health: 200 is ready, 503 is
+loading, anything else or nothing is a failure. `failures` of them in a row make it unreachable; from then on it is
+asked at the same pace, and one good answer makes it ready. A connection that breaks or a response that falls silent
+shuts it at once and brings the next look forward. When an endpoint becomes ready, it is asked once for what does not
+change: slots and context.
+
+An endpoint that was unreachable for as long as an answer may be silent is given up: what it still had of ours ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from inhouse.core import ReplicaReport, ReplicaState
+from inhouse.engines import figures
+from inhouse.engines.http import Address, Pool
+from inhouse.engines.member import Member
+from inhouse.errors import EngineError
+
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+_ABOUT_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How an endpoint is watched; seconds."""
+
+    interval_s: float
+    timeout_s: float
+    failures: int
+    connect_s_max: float
+    silence_s_max: float
+
+
+class _Settings(msgspec.Struct):
+    n_ctx: int = 0
+
+
+class _Props(msgspec.Struct):
+    total_slots: int = 0
+    default_generation_settings: _Settings = msgspec.field(default_factory=_Settings)
+
+
+class _Served(msgspec.Struct):
+    id: str = ""
+    max_model_len: int | None = None
+
+
+class _ServedList(msgspec.Struct):
+    data: list[_Served] = []
+
+
+class Remote:
+    """Watches one endpoint for one model and writes its `member`."""
+
+    def __init__(
+        self,
+        model: str,
+        member: Member,
+        address: Address,
+        watch: Watch,
+        *,
+        report: Callable[[ReplicaReport], None],
+        key: Callable[[], str | None] = lambda: None,
+        slots_given: bool = False,
+        upstream_model: str | None = None,
+    ) -> None:
+        self.member = member
+        self._model = model
+        self._address = address
+        self._watch = watch
+        self._report = report
+        self._key = key
+        self._slots_given = slots_given
+        self._upstream_model = upstream_model or model
+        self._look_now = asyncio.Event()
+        self._page = figures.NOTHING
+        self._failed = 0
+        self._ready_before = False
+
+    async def run(self) -> None:
+        """Watches until it is cancelled; then its connections are closed, whatever goes on in them."""
+        loop = asyncio.get_running_loop()
+        watch, member = self._watch, self.member
+        member.pool = Pool(
+            self._address,
+            silence_s_max=watch.silence_s_max,
+            connect_s_max=watch.connect_s_max,
+            broken=self._doubt,
+            key=self._key(),
+        )
+        unreachable_s: float | None = None
+        try:
+            while True:
+                self._look_now.clear()
+                await self._look(member.pool)
+                if member.state != "unreachable":
+                    unreachable_s = None
+                elif unreachable_s is None:
+                    unreachable_s = loop.time()
+                elif loop.time() - unreachable_s > watch.silence_s_max:
+                    member.pool.close()
+                await self._pause()
+        finally:
+            member.pool.close()
+            member.pool = None
+            member.enter("stopped")
+
+    def sweep(self) -> None:
+        """About once a second: gives up on silent responses and closes idle connections."""
+        if self.member.pool is not None:
+            self.member.pool.sweep()
+
+    async def _pause(self) -> None:
+        """Until it is time for the next look; a broken connection brings that forward, once per failed look."""
+        interval_s = self._watch.interval_s
+        if self.member.doubted and self._failed:
+            interval_s = min(interval_s, 0.1)
+        try:
+            async with asyncio.timeout(interval_s):
+                await self._look_now.wait()
+        except TimeoutError:
+            pass
+
+    def _doubt(self) -> None:
+        if self.member.state == "ready" and not self.member.doubted:
+            self.member.doubt()
+            self._look_now.set()
+
+    async def _look(self, pool: Pool) -> None:
+        try:
+            async with asyncio.timeout(self._watch.timeout_s):
+                reply = await pool.request(b"GET", self.member.kind.health)
+                await reply.read(_ABOUT_BYTES_MAX)
+        except TimeoutError:
+            self._fail(f"no answer to {self.member.kind.health.decode()} within {self._watch.timeout_s:g} s")
+            return
+        except EngineError as error:
+            self._fail(error.message)
+            return
+        if reply.status == 200:
+            await self._is_well(pool)
+        elif reply.status == 503:
+            self._failed = 0
+            self._enter("loading", "it says that it is not ready yet")
+        else:
+            self._fail(f"{self.member.kind.health.decode()} answers with status {reply.status}")
+
+    async def _is_well(self, pool: Pool) -> None:
+        member = self.member
+        self._failed = 0
+        new = member.state != "ready"
+        if new:
+            member.generation += self._ready_before
+            await self._within(self._learn(pool))
+        await self._within(self._scrape(pool))
+        if new or member.doubted:
+            self._ready_before = True
+            self._enter("ready")
+
+    async def _within(self, asking: object) -> None:
+        """What it says of itself is good to have, and no reason to doubt it where it does not say it."""
+        try:
+            async with asyncio.timeout(self._watch.timeout_s):
+                await asking  # type: ignore[misc]
+        except (TimeoutError, EngineError):
+            pass
+
+    def _fail(self, reason: str) -> None:
+        self._failed += 1
+        member = self.member
+        if member.state == "unreachable":
+            member.reason = reason
+        elif self._failed >= self._watch.failures or member.state != "ready":
+            self._page = figures.stale(self._page)
+            member.report(self._page.figures)
+            self._enter("unreachable", reason)
+
+    async def _learn(self, pool: Pool) -> None:
+        """Slots and context, where the engine tells them."""
+        member = self.member
+        path = b"/props" if member.kind.llama else b"/v1/models"
+        reply = await pool.request(b"GET", path)
+        body = await reply.read(_ABOUT_BYTES_MAX)
+        if reply.status != 200:
+            return
+        try:
+            if member.kind.llama:
+                props = msgspec.json.decode(body, type=_Props)
+                member.context_tokens = props.default_generation_settings.n_ctx or None
+                if props.total_slots > 0 and not self._slots_given:
+                    member.slots = props.total_slots
+            else:
+                served = msgspec.json.decode(body, type=_ServedList).data
+                own = [one for one in served if one.id == self._upstream_model]
+                member.context_tokens = own[0].max_model_len if own else None
+        except msgspec.DecodeError:
+            return
+
+    async def _scrape(self, pool: Pool) -> None:
+        kind = self.member.kind
+        for path in kind.metrics:
+            reply = await pool.request(b"GET", path)
+            body = await reply.read(PAGE_BYTES_MAX)
+            if reply.status != 200:
+                continue
+            page = figures.look(body, kind.names, self._page, asyncio.get_running_loop().time())
+            if page is None:
+                continue
+            if page.restarted:
+                self.member.generation += 1
+            self._page = page
+            self.member.report(page.figures)
+            return
+
+    def _enter(self, state: ReplicaState, reason: str = "") -> None:
+        member = self.member
+        news = member.said != state
+        member.enter(state, reason)
+        if not news:
+            return
+        self._report(
+            ReplicaReport(
+                model=self._model,
+                engine=member.kind.name,
+                state=state,
+                endpoint=member.id,
+                slots=member.slots,
+                context_tokens=member.context_tokens,
+                reason=reason or None if state == "unreachable" else None,
+            )
+        )
