@@ -17,6 +17,7 @@ from inhouse.core import Usage
 from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.telemetry.process import ProcessGauges, ProcessReading
 from inhouse.wire import openapi
 from inhouse.wire.messages_errors import error_object
 from inhouse.wire.openapi_operation import Operation
@@ -88,7 +89,8 @@ METRICS_HEAD = """\
 # Metrics
 
 What `GET /metrics` shows, in the text format of Prometheus. It needs no key and holds no content: labels are names of
-models, APIs and status codes. This page is generated from `src/inhouse/telemetry/metrics.py`.
+models, APIs and status codes. On Linux there are the usual `process_…` series as well. This page is generated from
+`src/inhouse/telemetry/`.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -140,6 +142,7 @@ def _example(kind: type[errors.ApiError]) -> errors.ApiError:
 def _metric_rows() -> Iterator[str]:
     """Each metric is used once, so that it shows its labels."""
     metrics = Metrics(lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0)])
+    metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, {"chat": 1})))
     entry = Entry("id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1))
     metrics.book(entry)
     metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True))

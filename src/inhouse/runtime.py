@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
+from prometheus_client import ProcessCollector
+
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
@@ -39,6 +41,7 @@ from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.telemetry.process import ProcessGauges, ProcessReading
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.declared import DeclaredKeys
@@ -92,6 +95,8 @@ class Parts:
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, in the event loop."""
+    connections: Callable[[], int] = int
+    """How many clients are connected; the server says."""
     heartbeat_s: float = 0.0
     """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
 
@@ -122,6 +127,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         parts = Parts(
             stack, identify, lanes, ways, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit
         )
+        metrics.registry.register(ProcessGauges(functools.partial(_process, parts)))
+        ProcessCollector(registry=metrics.registry)  # process_…, on Linux
         parts.sweepers += [auth.refresh, quotas.flush, ways.sweep]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
@@ -291,6 +298,16 @@ def _told(parts: Parts, report: Callable[[Report], None], what: ReplicaReport) -
 
 def _fault(parts: Parts, model: str, error: BaseException) -> None:
     parts.log.event("error", "internal error", model=model, fault=place_of(error))
+
+
+def _process(parts: Parts) -> ProcessReading:
+    pools = {name: lane.replica.pool if lane.replica else None for name, lane in parts.lanes.items()}
+    return ProcessReading(
+        connections=parts.connections(),
+        tasks=len(asyncio.all_tasks()),
+        reservations=parts.quotas.held,
+        engine_connections={name: pool.open_connections if pool else 0 for name, pool in pools.items()},
+    )
 
 
 async def _serve_model(

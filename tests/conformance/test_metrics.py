@@ -18,6 +18,10 @@ FAMILIES = {
     "inhouse_slots": "gauge",
     "inhouse_requests_in_service": "gauge",
     "inhouse_requests_waiting": "gauge",
+    "inhouse_connections": "gauge",
+    "inhouse_engine_connections": "gauge",
+    "inhouse_tasks": "gauge",
+    "inhouse_reservations": "gauge",
 }
 
 

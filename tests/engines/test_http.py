@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from inhouse.engines.http import BUFFER_BYTES_MAX, Address, Pool, Reply
 from inhouse.errors import EngineError, EngineTimeout
@@ -456,3 +457,28 @@ async def test_the_pool_is_closed_under_an_answer(engine: Engine, pools: Pools) 
         await asyncio.wait_for(sink.over.wait(), 30)
         assert isinstance(sink.error, EngineError)
         assert sink.times_done == 1
+
+
+def test_a_request_that_is_given_up_while_it_connects(tmp_path: Path) -> None:
+    """At whatever moment of connecting: its connection is forgotten. On uvloop, as in the gateway."""
+
+    async def script(visit: Visit) -> None:
+        while True:
+            await visit.request()
+            await visit.say(SHORT)
+
+    async def many() -> int:
+        async with Engine(tmp_path).playing(script) as engine:
+            pool = Pool(engine.address, silence_s_max=60, idle_s_max=0)
+            for moment in range(200):
+                asked = asyncio.create_task(pool.request(b"POST", b"/", b"{}"))
+                for _ in range(moment % 20):
+                    await asyncio.sleep(0)
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+            pool.close()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return pool.open_connections
+
+    assert uvloop.run(many()) == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -44,7 +44,7 @@ def limit_answers(lane: Lane, call: Call, entry: Entry, notes: Notes) -> Call:
     if asked > most:
         notes.append((b"x-inhouse-clamped", b"max_tokens=%d, asked=%d" % (most, asked)))
         entry.note("answer_tokens_asked", asked)
-    return replace(call, jobs=rewritten(call.jobs, max_tokens=most))
+    return msgspec.structs.replace(call, jobs=rewritten(call.jobs, max_tokens=most))
 
 
 async def fit_prompts(lane: Lane, call: Call, prompts: Prompts, entry: Entry, notes: Notes) -> Call:
@@ -71,7 +71,7 @@ async def fit_prompts(lane: Lane, call: Call, prompts: Prompts, entry: Entry, no
     notes.append(left_out.header)
     entry.note("trimmed_messages", left_out.messages)
     entry.note("trimmed_tokens", left_out.tokens)
-    return replace(call, jobs=tuple(jobs))
+    return msgspec.structs.replace(call, jobs=tuple(jobs))
 
 
 @dataclass(slots=True)

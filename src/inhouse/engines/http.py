@@ -156,23 +156,33 @@ class Pool:
         return None
 
     async def _connect(self) -> Connection:
-        make: Callable[[], asyncio.Protocol] = lambda: Connection(self, self._loop)  # noqa: E731
+        connection = Connection(self, self._loop)
+        make: Callable[[], asyncio.Protocol] = lambda: connection  # noqa: E731
         address = self.address
         try:
             async with asyncio.timeout(self._connect_s_max):
                 if address.socket is not None:
-                    _, connection = await self._loop.create_unix_connection(make, address.socket)
+                    await self._loop.create_unix_connection(make, address.socket)
                 else:
-                    _, connection = await self._loop.create_connection(
+                    await self._loop.create_connection(
                         make, address.host, address.port, ssl=address.tls, server_hostname=address.server_name
                     )
         except TimeoutError:
+            self._forget(connection)
             self.broken()
             raise EngineTimeout(f"the engine did not accept a connection within {self._connect_s_max:g} s") from None
         except OSError as error:
             self.broken()
             raise EngineError(f"the engine cannot be reached: {error.strerror or type(error).__name__}") from None
-        return cast(Connection, connection)
+        except asyncio.CancelledError:
+            self._forget(connection)
+            raise
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        """It was given up. Between its beginning and our waking up uvloop closes it without telling it."""
+        connection.close()
+        self.closed(connection)
 
     # for Connection
     def opened(self, connection: Connection) -> None:

@@ -80,6 +80,7 @@ class Batch:
         self.now_s = now_s
         self.waiting: deque[Sequence] = deque()
         self.running: set[Sequence] = set()
+        self.running_max = 0
         self.prefilling = 0
         self.decoding = 0
         self.cache = _cache(settings)
@@ -220,6 +221,7 @@ class Batch:
             sequence.state = "begun"
             sequence.begun_s = self.now_s
             self.running.add(sequence)
+            self.running_max = max(self.running_max, len(self.running))
             if self.settings.ttft_s:
                 self._push(self._timed, self.now_s + self.settings.ttft_s, sequence)
             else:

@@ -71,6 +71,7 @@ class Engine:
         self.batch = Batch(settings, self.began_s)
         self._jobs: dict[Sequence, Job] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
         self._crash: asyncio.TimerHandle | None = None
         self._numbers = 0
         self._plan_crash()
@@ -138,6 +139,7 @@ class Engine:
         """The figures as they are now."""
         figures = self.figures
         figures.running, figures.waiting = len(self.batch.running), len(self.batch.waiting)
+        figures.running_max = self.batch.running_max
         held = sum(len(sequence.prompt) + sequence.tokens for sequence in self.batch.running)
         figures.kv_used = min(1.0, held / (self.settings.slots * self.settings.context_tokens))
         return figures
@@ -165,13 +167,14 @@ class Engine:
     def _plan(self) -> None:
         due_s = self.batch.next_s()
         if self._timer is not None:
-            if self._timer.when() <= due_s:
+            if self._timer_s <= due_s:
                 return
             self._timer.cancel()
             self._timer = None
         if due_s < math.inf:
             tick_s = self.settings.tick_s
-            self._timer = self._loop.call_at(math.ceil(due_s / tick_s) * tick_s, self._on_time)
+            self._timer_s = math.ceil(due_s / tick_s) * tick_s
+            self._timer = self._loop.call_at(self._timer_s, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

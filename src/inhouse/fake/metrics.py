@@ -14,6 +14,7 @@ class Figures:
     """What was counted since the start, and what is so now."""
 
     running: int = 0
+    running_max: int = 0
     waiting: int = 0
     kv_used: float = 0.0
     """Part of the memory for keys and values in use, 0 to 1."""

@@ -6,7 +6,9 @@ Each says how a body becomes a `Call`, and in which shape its clients expect an 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from inhouse.config import RequestsSpec
 from inhouse.errors import ApiError

@@ -58,6 +58,7 @@ async def _serve(
     async with running(stack, environ, report) as parts:
         server = _Server(_config(stack.gateway, parts), parts, report)
         parts.sweepers.append(server.sweep)
+        parts.connections = lambda: len(server.server_state.connections)
         url = _url(stack.gateway, listener)
         server.on_started = lambda: report(
             GatewayReport("listening", url=url, start_s=round(time.monotonic() - began_s, 3))

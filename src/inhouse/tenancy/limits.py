@@ -49,10 +49,14 @@ class Bound:
         return Usage(self.prompt_tokens, self.completion_tokens * self.answers)
 
     def spent(self, told: Usage, events: int) -> Usage:
-        """What to charge: what the engine told; where it was cut off, the prompt's bound and a token for each event."""
+        """What to charge: what the engine told; where it was cut off, the prompt's bound and a token for each event.
+
+        Some events carry no token: there are never more tokens than the answers may have.
+        """
         if told.total_tokens:
             return told
-        return Usage(self.prompt_tokens, events) if events else Usage()
+        most = self.usage.completion_tokens or events
+        return Usage(self.prompt_tokens, min(events, most)) if events else Usage()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class Quotas:
         self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []
         self._counts: dict[tuple[int, str, str, str], list[int]] = {}
+        self.held = 0
+        """Reservations of this process that are not settled yet."""
         self.overruns = 0
         """Requests that used more than their bound: a bound that does not hold. The rest was not charged."""
         ledger.sweep(clock())
@@ -123,6 +125,7 @@ class Quotas:
             ) from error
         if isinstance(answer, Refusal):
             raise refusal_error(answer, bound, agreed.currency)
+        self.held += 1
         return Hold(self, identity, model, agreed, bound, answer, at)
 
     def terms(self, identity: Identity, model: str) -> Terms:
@@ -148,6 +151,7 @@ class Quotas:
             self.overruns += 1
         try:
             self._ledger.settle(reservation, tokens, money, self._clock())
+            self.held -= 1
         except StateError:
             self._unsettled.append((reservation, tokens, money))
 
@@ -169,6 +173,7 @@ class Quotas:
         while self._unsettled:
             reservation, tokens, money = self._unsettled[0]
             self._ledger.settle(reservation, tokens, money, self._clock())
+            self.held -= 1
             del self._unsettled[0]
         if self._counts:
             self._ledger.count(UsageRow(*place, *sums) for place, sums in self._counts.items())

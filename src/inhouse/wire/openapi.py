@@ -33,6 +33,13 @@ _ERRORS = {
     504: "The request waited too long, or the engine took too long.",
 }
 
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+"""One event of a stream."""
+
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 
 
@@ -110,8 +117,7 @@ def _answer(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[str
     plain = {"type": "object"} if operation.media == "application/json" else {"type": "string"}
     content: dict[str, Any] = {operation.media: {"schema": refs[operation.answer] if operation.answer else plain}}
     if operation.streams:
-        text = f"With `stream`: {operation.streams}"
-        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        content["text/event-stream"] = {"schema": {**_EVENT, "description": f"With `stream`: {operation.streams}"}}
     return {"description": operation.answers, "content": content}
 
 
