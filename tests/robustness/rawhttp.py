@@ -153,10 +153,16 @@ def head(method: str, path: str, *lines: str, version: str = "1.1", key: str | N
     return "\r\n".join([f"{method} {path} HTTP/{version}", *own, "", ""]).encode()
 
 
-def post(body: dict[str, Any] | bytes, *lines: str, path: str = "/v1/chat/completions", version: str = "1.1") -> bytes:
+def post(
+    body: dict[str, Any] | bytes,
+    *lines: str,
+    path: str = "/v1/chat/completions",
+    version: str = "1.1",
+    key: str | None = KEY,
+) -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     own = ["Content-Type: application/json", f"Content-Length: {len(data)}", *lines]
-    return head("POST", path, *own, version=version) + data
+    return head("POST", path, *own, version=version, key=key) + data
 
 
 def ask(gateway: Gateway, request: bytes) -> Answer:

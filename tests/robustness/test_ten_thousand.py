@@ -91,7 +91,7 @@ def test_ten_thousand_requests(tmp_path: Path) -> None:
         print(f"{time.monotonic() - began_s:.1f} s, {mib:.1f} MiB and {more_mib:+.1f} MiB; {dict(ends)}")
 
         assert ends.total() == ALL
-        assert sum(count for end, count in ends.items() if end.startswith("left")) > ALL * 0.4
+        assert sum(count for end, count in ends.items() if end.startswith("left")) > ALL * 0.35
         assert set(ends) <= {
             "200", "200 and an error", "429", "502", "ended early",
             "left while sending", "left at once", "left after a while", "left in the stream",
