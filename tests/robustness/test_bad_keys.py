@@ -39,11 +39,11 @@ def inhouse(door: Gateway, *words: str) -> dict[str, Any]:
 def request(operation: Operation, *lines: str) -> bytes:
     """What the document shows as an example, with these header lines for credentials."""
     path = operation.path.replace("{model}", "demo").replace("{id}", "x")
-    if operation.method == "get":
-        return head("GET", path, *lines, key=None)
+    if not operation.example:
+        return head(operation.method.upper(), path, *lines, key=None)
     data = json.dumps(operation.example).encode()
     own = ("Content-Type: application/json", f"Content-Length: {len(data)}")
-    return head("POST", path, *own, *lines, key=None) + data
+    return head(operation.method.upper(), path, *own, *lines, key=None) + data
 
 
 def jwt(header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:

@@ -27,9 +27,10 @@ models:
     limits: {{concurrent_requests: 12}}
 tenant_defaults:
   limits: {{requests_per_minute: 1000000, tokens_per_minute: 500000000, tokens_per_day: 900000000}}
+explain: {{requests_max: 500}}
 """
 WARM_UP, ALL, CLIENTS = 1500, 10_000, 96
-RESIDENT_MIB_MORE_MAX = 8.0
+RESIDENT_MIB_MORE_MAX = 6.0
 """What the allocator may keep."""
 
 

@@ -336,10 +336,14 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._idle() or cycle.response_started:  # it has, or will have, its answer
             self.transport.close()
             return
+        limit_s = self._limits.body_timeout
+        self._refuse_in_place_of(cycle, RequestTimeout(f"the body did not arrive within {limit_s:g} s; send it faster"))
+
+    def _refuse_in_place_of(self, cycle: Any, error: ApiError) -> None:
+        """The answer to a request that the ASGI app works at and has not begun to answer."""
         cycle.disconnected = cycle.response_complete = True  # what the app still says is not sent
         cycle.message_event.set()
-        limit_s = self._limits.body_timeout
-        self._refuse(RequestTimeout(f"the body did not arrive within {limit_s:g} s; send it faster"))
+        self._refuse(error)
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -372,8 +376,10 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if self._exchanges and cast(Any, self.cycle) is self._exchanges[-1]:
             self._exchanges[-1].refuse_body(error)
-        else:
+        elif self._exchanges or self.pipeline or cast(Any, self.cycle).response_started:
             self.transport.close()
+        else:
+            self._refuse_in_place_of(self.cycle, error)
 
     def _linger(self) -> None:
         """Closes, but reads past what the client still sends: a reset would take our answer from it."""
