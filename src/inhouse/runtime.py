@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from prometheus_client import ProcessCollector
-
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
 from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
+from inhouse.dispatch.holdings import watch_process
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.upstream import shown_model, start_of
 from inhouse.dispatch.watch import TimeLimits
@@ -41,7 +40,6 @@ from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
-from inhouse.telemetry.process import ProcessGauges, ProcessReading
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.declared import DeclaredKeys
@@ -127,8 +125,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         parts = Parts(
             stack, identify, lanes, ways, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit
         )
-        metrics.registry.register(ProcessGauges(functools.partial(_process, parts)))
-        ProcessCollector(registry=metrics.registry)  # process_…, on Linux
+        watch_process(metrics, lanes, connections=lambda: parts.connections(), held=lambda: quotas.held)
         parts.sweepers += [auth.refresh, quotas.flush, ways.sweep]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
@@ -298,16 +295,6 @@ def _told(parts: Parts, report: Callable[[Report], None], what: ReplicaReport) -
 
 def _fault(parts: Parts, model: str, error: BaseException) -> None:
     parts.log.event("error", "internal error", model=model, fault=place_of(error))
-
-
-def _process(parts: Parts) -> ProcessReading:
-    pools = {name: lane.replica.pool if lane.replica else None for name, lane in parts.lanes.items()}
-    return ProcessReading(
-        connections=parts.connections(),
-        tasks=len(asyncio.all_tasks()),
-        reservations=parts.quotas.held,
-        engine_connections={name: pool.open_connections if pool else 0 for name, pool in pools.items()},
-    )
 
 
 async def _serve_model(

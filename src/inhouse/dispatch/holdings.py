@@ -1,0 +1,34 @@
+"""What the process holds, read for its gauges: connections, tasks, reservations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from prometheus_client import ProcessCollector
+
+from inhouse.dispatch.lane import Lane
+from inhouse.telemetry.metrics import Metrics
+from inhouse.telemetry.process import ProcessGauges, ProcessReading
+
+
+def watch_process(
+    metrics: Metrics, lanes: Mapping[str, Lane], *, connections: Callable[[], int], held: Callable[[], int]
+) -> None:
+    """Has `/metrics` show it, and on Linux the usual `process_…` series."""
+
+    def read() -> ProcessReading:
+        return ProcessReading(
+            connections=connections(),
+            tasks=len(asyncio.all_tasks()),
+            reservations=held(),
+            engine_connections={name: _connections(lane) for name, lane in lanes.items()},
+        )
+
+    metrics.registry.register(ProcessGauges(read))
+    ProcessCollector(registry=metrics.registry)
+
+
+def _connections(lane: Lane) -> int:
+    members = lane.places.members.values()
+    return sum(member.pool.open_connections for member in members if member.pool is not None)
