@@ -30,13 +30,14 @@ from inhouse.engines.kinds import KINDS
 from inhouse.engines.llamacpp import LlamaCpp
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
-from inhouse.errors import InhouseError, StackError
+from inhouse.errors import InhouseError
 from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_fleet import fleet_of
 from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
+from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
 from inhouse.telemetry.metrics import LaneReading, Metrics
@@ -55,7 +56,6 @@ TICK_S = 0.25
 _SHARES_MAX = 10_000
 _CHECKPOINT_S = 1.0
 _TICKS_PER_SWEEP = 4
-_ALARM_TICKS = 240
 _SOCKET_FOLDER_LENGTH_MAX = 64
 
 
@@ -85,6 +85,7 @@ class Parts:
     log: Log
     metrics: Metrics
     recent: Recent
+    alarm: Alarm
     state_dir: Path
     refresh_keys: Callable[[], None]
     """To be called after a key was changed here: it holds at once."""
@@ -111,9 +112,10 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         folder = state_folder(stack, environ)
         audit = exits.enter_context(auditing(stack, folder, log))
         store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
-        auth = _authenticator(stack, environ, store, log, report)
+        alarm = Alarm(log)
+        auth = _authenticator(stack, environ, store, log, alarm, report)
         ledger = exits.enter_context(contextlib.closing(SqliteLedger(folder)))
-        quotas = Quotas(stack, ledger)
+        quotas = Quotas(stack, ledger, tell=alarm.state)
         exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
@@ -123,7 +125,19 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         identify = auth.identify if stack.auth.enabled else _anyone
         recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
         parts = Parts(
-            stack, identify, lanes, ways, Shares(stack), quotas, log, metrics, recent, folder, auth.refresh, audit
+            stack,
+            identify,
+            lanes,
+            ways,
+            Shares(stack),
+            quotas,
+            log,
+            metrics,
+            recent,
+            alarm,
+            folder,
+            auth.refresh,
+            audit,
         )
         watch_process(metrics, lanes, connections=lambda: parts.connections(), held=lambda: quotas.held)
         parts.sweepers += [auth.refresh, quotas.flush, ways.sweep]
@@ -159,7 +173,12 @@ def _silent(done_bytes: int, total_bytes: int | None) -> None:
 
 
 def _authenticator(
-    stack: Stack, environ: Mapping[str, str], store: SqliteStore, log: Log, report: Callable[[Report], None]
+    stack: Stack,
+    environ: Mapping[str, str],
+    store: SqliteStore,
+    log: Log,
+    alarm: Alarm,
+    report: Callable[[Report], None],
 ) -> Authenticator:
     def tell(issuer: IssuerReport) -> None:
         level: Level = "info" if issuer.state == "ready" and issuer.reason is None else "warning"
@@ -170,27 +189,18 @@ def _authenticator(
         log.event("info" if reason is None else "warning", "declared key", key_id=key_id, reason=reason)
 
     declared = DeclaredKeys(stack.keys, environ, tell=tell_of_file)
-    _check_declared(stack, store)
+    declared.check_apart_from(store)
     own = environ.get("INHOUSE_API_KEY")
     issuers = [_issuer(spec) for spec in stack.issuers.values()]
     tokens = token_prover(issuers, tell=tell) if issuers else None
-    auth = Authenticator(store, static_keys=[own] if own else [], declared=declared, tokens=tokens, clock=time.time)
+    auth = Authenticator(
+        store, static_keys=[own] if own else [], declared=declared, tokens=tokens, clock=time.time, tell=alarm.state
+    )
     if stack.auth.enabled and not own and not declared:
         minted = first_key(store, now=time.time())
         if minted is not None:
             report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
     return auth
-
-
-def _check_declared(stack: Stack, store: SqliteStore) -> None:
-    """Limits and use go by a key's id: no two keys have the same. Raises `StackError`."""
-    for name, spec in stack.keys.items():
-        if spec.declared and store.by_id(name) is not None:
-            raise StackError(
-                f"a key of the id '{name}' was made by `inhouse keys create`, and this one is another",
-                where=f"keys.{name}",
-                hint="declare it under another name",
-            )
 
 
 def _issuer(spec: IssuerSpec) -> OidcSettings:
@@ -360,11 +370,9 @@ async def _tick(parts: Parts) -> None:
             try:
                 one()
             except InhouseError as error:
-                if ticks % _ALARM_TICKS == 0:
-                    parts.log.event("error", "state folder", reason=error.message)
+                parts.alarm.state(error.message)
             except Exception as error:  # noqa: BLE001 - without its clock the gateway would seem to live and not do so
-                if ticks % _ALARM_TICKS == 0:
-                    parts.log.event("error", "internal error", fault=place_of(error))
+                parts.alarm.tell("internal error", fault=place_of(error))
         parts.log.flush()
         ticks += 1
         await asyncio.sleep(TICK_S)

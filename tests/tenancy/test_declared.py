@@ -13,6 +13,8 @@ from inhouse.config import KeySpec
 from inhouse.core import Identity
 from inhouse.errors import StackError, Unauthorized
 from inhouse.store.ledger import Limits
+from inhouse.store.sqlite import SqliteStore
+from inhouse.tenancy import keys
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.declared import DeclaredKeys, hash_text
 
@@ -60,6 +62,13 @@ def test_each_way_to_declare_opens(tmp_path: Path) -> None:
     assert opens(auth, hash_text(ONE)) is None
 
 
+def test_the_key_of_the_environment_can_be_declared() -> None:
+    """With rights of its own, in place of those that INHOUSE_API_KEY has by itself."""
+    declared = DeclaredKeys({"boss": spec(from_env="INHOUSE_API_KEY", roles=["admin"])}, {"INHOUSE_API_KEY": ONE})
+    auth = Authenticator(None, static_keys=[ONE], declared=declared)
+    assert auth.identify(None, ONE.encode()) == Identity("boss", roles=frozenset({"admin"}))
+
+
 def test_the_hash_is_that_of_the_whole_text() -> None:
     """Anything that makes a SHA-256 makes it."""
     assert hash_text(f"{ONE}\n") == "sha256:" + hashlib.sha256(ONE.encode()).hexdigest()
@@ -104,6 +113,16 @@ def test_two_keys_of_one_text_stop_the_start() -> None:
     with pytest.raises(StackError, match=r"same text as `keys.a`") as caught:
         DeclaredKeys({"a": spec(hash=hash_text(ONE)), "b": spec(from_env="B")}, {"B": ONE})
     assert caught.value.where == "keys.b"
+
+
+def test_a_name_that_is_the_id_of_another_key_stops_the_start(tmp_path: Path) -> None:
+    """Limits and use go by the id: two keys of one id would share them."""
+    with SqliteStore(tmp_path) as store:
+        other = keys.mint(store, note="", now=1.0).record.id
+        DeclaredKeys({"ci": spec(hash=hash_text(ONE)), other: spec()}, {}).check_apart_from(store)
+        with pytest.raises(StackError, match="made by `inhouse keys create`") as caught:
+            DeclaredKeys({other: spec(hash=hash_text(ONE))}, {}).check_apart_from(store)
+    assert caught.value.where == f"keys.{other}"
 
 
 def test_a_file_that_changes_takes_effect_at_the_next_refresh(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ class AdminKeys:
         try:
             return await asyncio.to_thread(work)
         except StateError as error:
-            self._parts.log.event("error", "state folder", reason=error.message)
+            self._parts.alarm.state(error.message)
             raise StateUnavailable(
                 "the gateway cannot read or write its state now, nothing was changed; its log says why",
                 retry_after_s=_RETRY_S,

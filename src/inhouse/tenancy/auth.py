@@ -45,7 +45,7 @@ class Authenticator:
     """Proves callers against a store of keys, keys declared in the stack, static keys and issuers of tokens.
 
     `static_keys` come from the environment and belong to the tenant `default`; they cannot be revoked. Raises
-    `StackError` for one that is too short or could not be sent in a header.
+    `StackError` for one that is too short or could not be sent in a header. `tell` hears why the store failed.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Authenticator:
         declared: DeclaredKeys | None = None,
         tokens: TokenProver | None = None,
         clock: Callable[[], float] = time.time,
+        tell: Callable[[str], None] = lambda reason: None,
         remembered_max: int = 10_000,
     ) -> None:
         self._store = store
@@ -64,6 +65,7 @@ class Authenticator:
         self._tokens = tokens
         self._proofs: Hashable = None
         self._clock = clock
+        self._tell = tell
         self._static = tuple(
             (keys.hash_of(_checked(key)), Identity(key_id=f"static-{number}"))
             for number, key in enumerate(static_keys, start=1)
@@ -170,6 +172,7 @@ class Authenticator:
         try:
             return self._store.by_id(key_id)
         except StateError as error:
+            self._tell(error.message)
             raise StateUnavailable(
                 "API keys cannot be checked now, the gateway cannot read its state; its log says why", retry_after_s=5
             ) from error

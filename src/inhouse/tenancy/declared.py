@@ -19,7 +19,7 @@ from pathlib import Path
 
 from inhouse.config import KeySpec, parse_moment
 from inhouse.errors import StackError
-from inhouse.store.contract import Key
+from inhouse.store.contract import Key, KeyStore
 from inhouse.tenancy.keys import hash_of
 from inhouse.tenancy.limits import limits_of
 
@@ -60,6 +60,16 @@ class DeclaredKeys:
 
     def __bool__(self) -> bool:
         return bool(self._specs)
+
+    def check_apart_from(self, store: KeyStore) -> None:
+        """Limits and use go by a key's id: no two keys have the same. Raises `StackError`, `StateError`."""
+        for name in self._specs:
+            if store.by_id(name) is not None:
+                raise StackError(
+                    f"a key of the id '{name}' was made by `inhouse keys create`, and this one is another",
+                    where=f"keys.{name}",
+                    hint="declare it under another name",
+                )
 
     def find(self, digest: bytes) -> Key | None:
         """The key whose text has that SHA-256, live or expired."""

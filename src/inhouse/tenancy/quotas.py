@@ -91,7 +91,16 @@ class Hold:
 class Quotas:
     """The limits of a stack, kept by a ledger. Raises `StateError` where the ledger cannot be written at the start."""
 
-    def __init__(self, stack: Stack, ledger: Ledger, *, clock: Callable[[], Now] = ledger.now) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], Now] = ledger.now,
+        tell: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`tell` hears why the ledger failed whenever it does."""
+        self._tell = tell
         self._stack = stack
         self._ledger = ledger
         self._clock = clock
@@ -119,6 +128,7 @@ class Quotas:
         try:
             answer = self._ledger.reserve(agreed.demands, most.total_tokens, money, at)
         except StateError as error:
+            self._tell(error.message)
             raise StateUnavailable(
                 "limits cannot be checked now, the gateway cannot write its state; its log says why",
                 retry_after_s=_RETRY_S,
@@ -152,7 +162,8 @@ class Quotas:
         try:
             self._ledger.settle(reservation, tokens, money, self._clock())
             self.held -= 1
-        except StateError:
+        except StateError as error:
+            self._tell(error.message)
             self._unsettled.append((reservation, tokens, money))
 
     def count(self, day: int, identity: Identity, model: str, used: Usage, money: int) -> None:
