@@ -64,6 +64,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.MethodNotAllowed: "a path that takes another method; `Allow` names it",
     errors.RequestTimeout: "the body took longer than `gateway.body_timeout`",
     errors.Conflict: "a key that is revoked, expired or declared in `inhouse.yaml` cannot be changed in this way",
+    errors.ReaderTooSlow: "others share the answer and are `cache.entry_bytes_max` ahead; ask again",
     errors.BodyTooLarge: "the body is larger than `gateway.request_bytes_max`",
     errors.UnsupportedMedia: "`Content-Type` is not JSON",
     errors.HeadersTooLarge: "the head is larger than `gateway.headers_bytes_max`",
@@ -141,9 +142,13 @@ def _example(kind: type[errors.ApiError]) -> errors.ApiError:
 
 def _metric_rows() -> Iterator[str]:
     """Each metric is used once, so that it shows its labels."""
-    metrics = Metrics(lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0)])
+    metrics = Metrics(
+        lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0, cache_entries=0, cache_bytes=0)]
+    )
     metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, {"chat": 1})))
-    entry = Entry("id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1))
+    entry = Entry(
+        "id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1), cache="hit"
+    )
     metrics.book(entry)
     metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True))
     metrics.restarted("chat")

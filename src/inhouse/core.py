@@ -22,6 +22,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def without(self, reused_tokens: int) -> Usage:
+        """The same, less those tokens of the answer that were not generated for it."""
+        if not reused_tokens:
+            return self
+        return Usage(self.prompt_tokens, max(0, self.completion_tokens - reused_tokens), self.cached_tokens)
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.prompt_tokens + other.prompt_tokens,

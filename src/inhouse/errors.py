@@ -11,7 +11,7 @@
         ├── Forbidden           403
         ├── NotFound            404     ModelNotFound
         ├── MethodNotAllowed    405
-        ├── RequestTimeout      408
+        ├── RequestTimeout      408     ReaderTooSlow
         ├── Conflict            409
         ├── BodyTooLarge        413
         ├── UnsupportedMedia    415
@@ -180,6 +180,12 @@ class RequestTimeout(ApiError):
     type = "invalid_request_error"
     code = "request_timeout"
     origin = "client"
+
+
+class ReaderTooSlow(RequestTimeout):
+    """A client that reads a shared answer much more slowly than the others."""
+
+    code = "reader_too_slow"
 
 
 class Conflict(ApiError):

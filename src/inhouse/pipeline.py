@@ -114,7 +114,7 @@ async def _answer_from(found: Lane, parts: Parts, request: Request, identity: Id
         try:
             request.finish(view, await direct.answer(call, found, share, request, entry))
         finally:
-            hold.settle(bound.spent(view.usage, view.events_seen))
+            hold.settle(bound.spent(view.usage, view.events_seen, entry.reused_tokens))
             entry.money = hold.money
 
 
@@ -139,6 +139,7 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
         entry.usage = view.usage
         if not entry.usage.total_tokens:  # an engine that was cut off has not said it: its events are the tokens sent
             entry.usage = Usage(completion_tokens=view.events_seen)
+        entry.usage = entry.usage.without(entry.reused_tokens)
     parts.ways.ended(entry)
     parts.metrics.book(entry)
     parts.log.request(entry)

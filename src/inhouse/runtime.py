@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import os
 import secrets
 import tempfile
@@ -18,8 +19,10 @@ from typing import TypeVar, cast
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
-from inhouse.config import IssuerSpec, ModelSpec, Stack, state_folder
+from inhouse.config import CacheSpec, IssuerSpec, ModelSpec, Stack, state_folder
 from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
+from inhouse.dispatch.cache import Cache
+from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.holdings import watch_process
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.upstream import shown_model, start_of
@@ -27,7 +30,7 @@ from inhouse.dispatch.watch import TimeLimits
 from inhouse.dispatch.ways import Ways
 from inhouse.engines.hardware import usable_cores
 from inhouse.engines.kinds import KINDS
-from inhouse.engines.llamacpp import LlamaCpp
+from inhouse.engines.llamacpp import LlamaCpp, argv
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
 from inhouse.errors import InhouseError
@@ -48,6 +51,7 @@ from inhouse.tenancy.keys import first_key
 from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
 from inhouse.tenancy.quotas import Quotas
 from inhouse.weights.gguf import read_gguf
+from inhouse.weights.identity import identity
 from inhouse.weights.sources import resolve
 
 _T = TypeVar("_T")
@@ -158,6 +162,10 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
                 coroutine = _serve_model(lanes[name], spec, spec.source, own, parts, report, told)
             tasks.append(asyncio.create_task(coroutine, name=f"model-{name}"))
         exits.push_async_callback(_cancel, tasks)
+        for lane in lanes.values():
+            if lane.flights is not None:
+                parts.sweepers.append(lane.flights.sweep)
+                exits.push_async_callback(lane.flights.close)
         yield parts
 
 
@@ -250,7 +258,15 @@ def _lane(name: str, spec: ModelSpec) -> Lane:
         body_start=start_of(spec.upstream_model or name) if spec.source is None else None,
         shown_model=shown_model(spec.upstream_model, name),
         preparing="" if spec.source is None else "fetching",
+        flights=_flights(name, spec.cache),
     )
+
+
+def _flights(model: str, spec: CacheSpec) -> Flights | None:
+    if not spec.enabled:
+        return None
+    cache = Cache(bytes_max=spec.bytes_max, entry_bytes_max=spec.entry_bytes_max, age_max_s=spec.age_max)
+    return Flights(model, cache, coalesce=spec.coalesce, sharers_max=spec.sharers_max)
 
 
 def _queue(name: str, spec: ModelSpec) -> FairQueue:
@@ -285,12 +301,17 @@ class Shares:
 def _readings(lanes: Mapping[str, Lane]) -> Iterator[LaneReading]:
     for lane in lanes.values():
         queue = lane.turns.queue
-        yield LaneReading(lane.model, lane.ready, lane.places.open_slots, queue.serving, queue.waiting)
+        kept = None if lane.flights is None else lane.flights.cache
+        cached = (None, None) if kept is None else (len(kept), kept.bytes_kept)
+        yield LaneReading(lane.model, lane.ready, lane.places.open_slots, queue.serving, queue.waiting, *cached)
 
 
 def _told(parts: Parts, report: Callable[[Report], None], what: ReplicaReport) -> None:
     """A replica's state has changed."""
     report(what)
+    flights = parts.lanes[what.model].flights
+    if flights is not None and what.state not in ("ready", "stopped"):
+        flights.forget()  # when it is back, its weights may be others
     if what.state == "restarting":
         parts.metrics.restarted(what.model)
     parts.log.event(
@@ -325,6 +346,7 @@ async def _serve_model(
     try:
         file = await _in_thread(lambda: resolve(source, base=Path.cwd(), progress=progress))
         header = read_gguf(file)
+        known_by = identity(file)
     except InhouseError as error:
         lane.failure = error.message
         reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
@@ -345,6 +367,8 @@ async def _serve_model(
         binary=spec.engine_binary,
         extra_args=tuple(spec.engine_args),
     )
+    if lane.flights is not None:
+        lane.flights.version = hashlib.sha256(known_by + repr(argv(engine, "")).encode()).digest()
     async with asyncio.TaskGroup() as group:
         for number in range(spec.replicas):
             own = folder / str(number)

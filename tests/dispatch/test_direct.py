@@ -36,6 +36,7 @@ class FakeLane:
     kind = KINDS["llamacpp"]
     body_start = None
     shown_model = None
+    flights = None
 
     def __init__(self, pool: Pool, slots: int) -> None:
         room = {"waiting_max": 100, "waiting_tokens_max": 10**9, "waiting_bytes_max": 10**9}

@@ -170,6 +170,20 @@ def test_a_hang_up_is_charged_for_the_prompt_and_what_was_sent() -> None:
     assert bound.spent(Usage(), 0) == Usage()
 
 
+@given(
+    told=st.one_of(st.just(Usage()), st.builds(Usage, st.integers(1, 100), st.integers(0, 20), st.integers(0, 100))),
+    events=st.integers(0, 20),
+    reused_tokens=st.integers(0, 40),
+)
+def test_an_answer_that_was_reused(told: Usage, events: int, reused_tokens: int) -> None:
+    """It is charged at most what it would be charged anew, and never more than was held."""
+    bound, price = Bound(100, 20), Price(input=7, cached_input=3, output=11)
+    anew, reused = bound.spent(told, events), bound.spent(told, events, reused_tokens)
+    assert reused.completion_tokens == max(0, anew.completion_tokens - reused_tokens)
+    assert reused.total_tokens <= anew.total_tokens <= bound.usage.total_tokens
+    assert price.cost(reused) <= price.cost(anew) <= price.cost_max(100, 20)
+
+
 def test_prices_are_exact() -> None:
     """A fifteenth of a cent for a thousand tokens is that, not a float near it; rounded up once, to a millionth."""
     price = price_of(STACK.models["chat"].price)

@@ -3,6 +3,7 @@
 Not here: what a setting does. Importing this brings in pydantic, so commands that need no stack do not import it.
 """
 
+from inhouse.config.cache import CacheSpec
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeySpec
 from inhouse.config.moments import parse_moment, render_moment
@@ -17,6 +18,7 @@ from inhouse.config.tenants import LimitsSpec, PriceSpec, TenantSpec
 __all__ = [
     "AuditSpec",
     "AuthSpec",
+    "CacheSpec",
     "ExplainSpec",
     "GatewaySpec",
     "IssuerSpec",

@@ -18,11 +18,12 @@ import msgspec
 
 from inhouse.admission.notices import Standing
 from inhouse.admission.turns import Ask
+from inhouse.dispatch.flights import Flight, Flights
+from inhouse.dispatch.follower import Follower, Source
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.places import Place
 from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
-from inhouse.engines.http import Reply
 from inhouse.errors import (
     ApiError,
     BadRequest,
@@ -65,14 +66,15 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def attach(self, reply: Reply) -> None:
-        """While the client reads too slowly, `reply` is paused."""
+    def attach(self, source: Source) -> None:
+        """While the client reads too slowly, `source` is paused."""
 
-    def detach(self, reply: Reply) -> None: ...
+    def detach(self, source: Source) -> None: ...
 
 
 async def answer(call: Call, lane: Lane, share: Share, client: Client, entry: Entry) -> bytes:
     """Runs the jobs of a call; returns the closing bytes of its answer. Raises ApiError."""
+    entry.cache = ""  # an earlier lane of its route may have said something
     jobs, view = call.jobs, call.view
     if len(jobs) == 1:
         await _run(0, jobs[0], view, lane, share, client, entry)
@@ -110,6 +112,35 @@ def first_of(failures: BaseExceptionGroup[ApiError]) -> ApiError:
 
 
 async def _run(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
+    if lane.flights is None or not job.deterministic:
+        await _generate(index, job, view, lane, share, client, entry)
+    else:
+        await _follow(lane.flights, index, job, view, lane, share, client, entry)
+
+
+async def _follow(
+    flights: Flights, index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry
+) -> None:
+    """Takes the answer from wherever it comes: kept, being made for others, or made now."""
+    limits = client.time_limits(lane.limits, kept_alive=view.streams and lane.turns.notices.every_s > 0)
+    watch = Watch(lane.model, lane.limits, limits, entry.arrived_s, client.stop)
+
+    async def generate(flight: Flight) -> None:
+        await _generate(0, job, flight.recorder, lane, share, flight, flight.entry)
+
+    def patience_s() -> float:
+        return lane.patience_s(client.prefer_wait_s, limits.wait_s)
+
+    lane.watches.add(watch)
+    try:
+        await flights.follow(Follower(index, view, client, entry, watch), job, share.tenant, patience_s, generate)
+    except WaitedTooLong as error:
+        raise lane.late(error, limits.wait_s) from None
+    finally:
+        lane.watches.discard(watch)
+
+
+async def _generate(index: int, job: Job, view: View, lane: Lane, share: Share, client: Client, entry: Entry) -> None:
     limits = client.time_limits(lane.limits, kept_alive=view.streams and lane.turns.notices.every_s > 0)
     watch = Watch(lane.model, lane.limits, limits, entry.arrived_s, client.stop)
     ask = lane.ask(job, share)

@@ -12,6 +12,7 @@ from inhouse.admission.fair import Priority
 from inhouse.admission.notices import Tell
 from inhouse.admission.turns import Ask, Turn, Turns
 from inhouse.core import ReplicaState
+from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
 from inhouse.engines.http import Pool
@@ -64,6 +65,8 @@ class Lane:
     failure: str = ""
     watches: set[Watch] = field(default_factory=set)
     """Of the jobs that wait or run now."""
+    flights: Flights | None = None
+    """Answers that are kept and shared; None where the model has no cache."""
     places: Places = field(init=False)
     _token_bytes: float = 4.0
 
@@ -101,6 +104,8 @@ class Lane:
             watch.look(now_s)
         self.turns.tell()
         self.places.tick()
+        if self.flights is not None:
+            self.flights.tick(now_s, lambda: self.turns.queue.wait_estimate_s(now_s))
 
     def turn_alone(self, prefer_wait_s: float, wait_s: float, ask: Ask) -> Turn:
         """A turn at the one place that is taken before a slot. Raises as `turn` does."""
@@ -109,7 +114,7 @@ class Lane:
     def turn(self, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None = None) -> Turn:
         """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for.
 
-        `wait_s` is how long the request may wait, whatever the lane allows; `tell` hears now and then where it stands.
+        `wait_s` is how long the request may wait; `tell` hears now and then where it stands.
         """
         return self._turn(self.turns, prefer_wait_s, wait_s, ask, tell)
 
@@ -136,13 +141,17 @@ class Lane:
         if body_bytes >= _TELLING_BYTES and prompt_tokens > 0:
             self._token_bytes += _SMOOTHING * (body_bytes / prompt_tokens - self._token_bytes)
 
-    def _turn(self, turns: Turns, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None) -> Turn:
+    def patience_s(self, prefer_wait_s: float, wait_s: float) -> float:
+        """How long a request waits that comes now. Raises as `turn` does where nothing is worth waiting for."""
         if self.ready:
-            return turns.turn(min(self.limits.wait_s, wait_s), ask, tell)
+            return wait_s
         load_wait_s = min(max(self.load_wait_s, prefer_wait_s), wait_s)
         if load_wait_s <= 0 or self.state == "failed":
             raise self.unready()
-        return turns.turn(load_wait_s, ask, tell)
+        return load_wait_s
+
+    def _turn(self, turns: Turns, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None) -> Turn:
+        return turns.turn(self.patience_s(prefer_wait_s, wait_s), ask, tell)
 
     def late(self, error: WaitedTooLong, wait_s: float) -> Exception:
         """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""

@@ -64,4 +64,4 @@ def _limited(job: Job, answer_tokens: int) -> Job:
     """The job with a limit to its answer, written into the JSON object that its body is."""
     body = b'%b,"max_tokens":%d}' % (job.body[:-1], answer_tokens)
     source = None if job.source is None else msgspec.structs.replace(job.source, max_tokens=answer_tokens)
-    return Job(job.path, body, job.streams, job.prompt_param, answer_tokens, source)
+    return Job(job.path, body, job.streams, job.prompt_param, answer_tokens, source, job.deterministic)

@@ -18,8 +18,8 @@ from http import HTTPStatus
 from typing import Protocol
 
 from inhouse.admission.notices import Standing
+from inhouse.dispatch.follower import Source
 from inhouse.dispatch.watch import TimeLimits
-from inhouse.engines.http import Reply
 from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
 from inhouse.gateway import timing
 from inhouse.gateway.apis import Api, parsed
@@ -112,7 +112,7 @@ class Exchange:
         # the answer
         self._opening: bytes | None = None
         self._begun = False
-        self._replies: list[Reply] = []
+        self._sources: list[Source] = []
         self._paused = False
         length, prefer, origin = get(b"content-length"), get(b"prefer"), get(b"origin")
         if length is not None and length.isdigit():
@@ -164,13 +164,13 @@ class Exchange:
 
     def pause(self) -> None:
         self._paused = True
-        for reply in self._replies:
-            reply.pause()
+        for source in tuple(self._sources):
+            source.pause()
 
     def resume(self) -> None:
         self._paused = False
-        for reply in self._replies:
-            reply.resume()
+        for source in tuple(self._sources):
+            source.resume()
 
     def check(self, now_s: float, *, body_s_max: float) -> None:
         """About once a second: a body that takes too long."""
@@ -215,13 +215,13 @@ class Exchange:
         self._body = []
         return body
 
-    def attach(self, reply: Reply) -> None:
-        self._replies.append(reply)
+    def attach(self, source: Source) -> None:
+        self._sources.append(source)
         if self._paused:
-            reply.pause()
+            source.pause()
 
-    def detach(self, reply: Reply) -> None:
-        self._replies.remove(reply)
+    def detach(self, source: Source) -> None:
+        self._sources.remove(source)
 
     def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
         return timing.lowered(
@@ -270,6 +270,8 @@ class Exchange:
 
     # the rest is ours
     def _head(self, status: int, lines: bytes) -> bytes:
+        if self.entry.cache and status == 200:
+            lines += b"x-inhouse-cache: %b\r\n" % self.entry.cache.encode()
         return b"%b%b%bx-request-id: %b\r\n%b%b%b%b\r\n" % (
             STATUS_LINES[status],
             self._wire.default_headers(),

@@ -55,6 +55,10 @@ class Entry:
     events: int = 0
     retries: int = 0
     """Replicas that failed before the first token, whose request went on elsewhere."""
+    cache: Literal["", "hit", "miss", "shared"] = ""
+    """Where the answer came from: kept, generated, or a generation shared with others; "" where none may be reused."""
+    reused_tokens: int = 0
+    """Tokens of the answer that were not generated for this request; `usage` is without them."""
     failed: bool = False
     """The answer had begun (status 200) and ended with an error event."""
     begun: bool = False

@@ -35,6 +35,9 @@ class LaneReading:
     slots: int
     serving: int
     waiting: int
+    cache_entries: int | None = None
+    """Answers that are kept; None where the model has no cache, as for their bytes."""
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._tokens = Counter("inhouse_tokens", "Tokens, by kind.", ["model", "kind"], registry=registry)
+        self._reuse = Counter(
+            "inhouse_cache_requests", "Requests that a cache may answer, by where the answer came from.",
+            ["model", "source"], registry=registry,
+        )  # fmt: skip
         self._broken = Counter(
             "inhouse_streams_broken", "Streams that ended with an error event.", ["model"], registry=registry
         )
@@ -100,6 +107,7 @@ class Metrics:
         entries, self._entries = self._entries, []
         requests: dict[tuple[str, str, int], int] = {}
         tokens: dict[tuple[str, str], int] = {}
+        reuse: dict[tuple[str, str], int] = {}
         for entry in entries:
             _add(requests, (entry.api, entry.model, entry.status), 1)
             usage = entry.usage
@@ -107,6 +115,9 @@ class Metrics:
                 _add(tokens, (entry.model, "prompt"), usage.prompt_tokens)
                 _add(tokens, (entry.model, "cached"), usage.cached_tokens)
                 _add(tokens, (entry.model, "completion"), usage.completion_tokens)
+            if entry.cache:
+                _add(reuse, (entry.model, entry.cache), 1)
+                _add(tokens, (entry.model, "reused"), entry.reused_tokens)
             if entry.failed:
                 self._broken.labels(entry.model).inc()
             if entry.status in (200, HUNG_UP):
@@ -115,6 +126,8 @@ class Metrics:
             self._requests.labels(api, model, str(status)).inc(count)
         for (model, kind), count in tokens.items():
             self._tokens.labels(model, kind).inc(count)
+        for (model, source), count in reuse.items():
+            self._reuse.labels(model, source).inc(count)
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
@@ -159,12 +172,17 @@ class _Lanes(Collector):
         slots = GaugeMetricFamily("inhouse_slots", "Slots that are open.", labels=["model"])
         serving = GaugeMetricFamily("inhouse_requests_in_service", "Requests that hold a slot.", labels=["model"])
         waiting = GaugeMetricFamily("inhouse_requests_waiting", "Requests that wait for a slot.", labels=["model"])
+        entries = GaugeMetricFamily("inhouse_cache_entries", "Answers that are kept.", labels=["model"])
+        kept = GaugeMetricFamily("inhouse_cache_bytes", "Memory of the answers that are kept.", labels=["model"])
         for lane in self._read():
+            if lane.cache_entries is not None and lane.cache_bytes is not None:
+                entries.add_metric([lane.model], lane.cache_entries)
+                kept.add_metric([lane.model], lane.cache_bytes)
             ready.add_metric([lane.model], lane.ready)
             slots.add_metric([lane.model], lane.slots)
             serving.add_metric([lane.model], lane.serving)
             waiting.add_metric([lane.model], lane.waiting)
-        return ready, slots, serving, waiting
+        return ready, slots, serving, waiting, entries, kept
 
 
 class _AuditState(Collector):

@@ -62,4 +62,13 @@ class Failed(msgspec.Struct, frozen=True, tag_field="what", tag="failed"):
     job: int = 0
 
 
-Step = Held | Picked | Asked | Failed
+class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
+    """No engine was asked: the answer was kept, or another request had asked for it already."""
+
+    at_s: float
+    source: str
+    """`hit` or `shared`."""
+    job: int = 0
+
+
+Step = Held | Picked | Asked | Failed | Reused

@@ -48,15 +48,19 @@ class Bound:
     def usage(self) -> Usage:
         return Usage(self.prompt_tokens, self.completion_tokens * self.answers)
 
-    def spent(self, told: Usage, events: int) -> Usage:
+    def spent(self, told: Usage, events: int, reused_tokens: int = 0) -> Usage:
         """What to charge: what the engine told; where it was cut off, the prompt's bound and a token for each event.
 
-        Some events carry no token: there are never more tokens than the answers may have.
+        Some events carry no token: there are never more tokens than the answers may have. Of an answer that was reused
+        the prompt counts as cached, and tokens that were not generated for it not at all.
         """
         if told.total_tokens:
-            return told
+            return told.without(reused_tokens)
+        if not events:
+            return Usage()
         most = self.usage.completion_tokens or events
-        return Usage(self.prompt_tokens, min(events, most)) if events else Usage()
+        cached = self.prompt_tokens if reused_tokens else 0
+        return Usage(self.prompt_tokens, min(events, most), cached).without(reused_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """Longest answer that the client wants; None: as long as the context."""
     source: Any = None
     """The struct that `body` was written from, for those who have to write it anew (`wire/rewrite.py`)."""
+    deterministic: bool = False
+    """The engine was asked for the same answer each time: its answer may be kept and shared."""
 
 
 class View(Protocol):

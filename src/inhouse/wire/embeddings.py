@@ -71,10 +71,8 @@ def parse(body: bytes | bytearray) -> Call:
     if request.dimensions is not None:
         raise BadRequest("`dimensions` is not supported: the vectors come as the model makes them", param="dimensions")
     inputs = _inputs(request.input)
-    jobs = tuple(
-        Job(PATH, _encode(_EngineEmbedding(request.model, text, request.encoding_format)), False, "input", 0)
-        for text in inputs
-    )
+    bodies = [_encode(_EngineEmbedding(request.model, text, request.encoding_format)) for text in inputs]
+    jobs = tuple([Job(PATH, body, False, "input", 0, deterministic=True) for body in bodies])
     return Call(request.model, jobs, EmbeddingView(request.model, len(jobs)))
 
 

@@ -141,14 +141,21 @@ def jobs(
 
 def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:
     """`count` jobs of one engine request, each with a seed of its own where one was given."""
-    first = Job(path, _encode(engine), True, prompt_param, engine.max_tokens, engine)
+    first = Job(path, _encode(engine), True, prompt_param, engine.max_tokens, engine, _deterministic(engine))
     if count == 1 or engine.seed is None:
         return (first,) * count
     found = [first]
     for index in range(1, count):
         one = msgspec.structs.replace(engine, seed=engine.seed + index)
-        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens, one))
+        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens, one, _deterministic(one)))
     return tuple(found)
+
+
+def _deterministic(engine: Any) -> bool:
+    if engine.temperature == 0:
+        return True
+    # a seed of -1, in 32 bits, has llama.cpp choose one
+    return engine.seed is not None and engine.seed & 0xFFFF_FFFF != 0xFFFF_FFFF
 
 
 def _message(message: Message, index: int) -> Message:

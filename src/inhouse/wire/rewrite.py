@@ -19,5 +19,7 @@ def rewritten(jobs: tuple[Job, ...], **changes: Any) -> tuple[Job, ...]:
             found.append(found[-1])
             continue
         source = msgspec.structs.replace(job.source, **changes)
-        found.append(Job(job.path, _encode(source), job.streams, job.prompt_param, source.max_tokens, source))
+        found.append(
+            Job(job.path, _encode(source), job.streams, job.prompt_param, source.max_tokens, source, job.deterministic)
+        )
     return tuple(found)
