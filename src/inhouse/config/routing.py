@@ -31,7 +31,7 @@ class OutlierSpec(Section):
         10, "Requests of late below which a replica is not judged.", unit="requests", ge=1, le=100_000
     )
     half_life: Duration = setting(
-        10.0, "After this long a request counts half for what is `of late`.", unit="seconds", gt=0
+        30.0, "After this long a request counts half for what is `of late`.", unit="seconds", gt=0
     )
     eject: Duration = setting(10.0, "How long it is left out; doubles each time.", unit="seconds", gt=0)
     eject_max: Duration = setting(300.0, "The longest that it is left out.", unit="seconds", gt=0)

@@ -16,7 +16,8 @@ from inhouse.routing.known import Known
 _QUIET_FACTOR = 10.0
 _COMPARED_MIN = 3
 """Endpoints with figures, below which nobody is called slow."""
-_SLOWER_S_MIN = 0.05
+_SLOWER_S_MIN = {"ttft_s": 1.0, "tpot_s": 0.02}
+"""A difference below this is no outlier, whatever the ratio: times to the first token vary with the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _slow(judged: list[Known], figure: str, rules: OutlierRules) -> list[tuple[f
     found = []
     for each in judged:
         value_s: float = getattr(each, figure)
-        if value_s > rules.latency_factor * median_s and value_s - median_s > _SLOWER_S_MIN:
+        if value_s > rules.latency_factor * median_s and value_s - median_s > _SLOWER_S_MIN[figure]:
             reason = f"its {name} is {value_s:.3g} s, the median {median_s:.3g} s"
             found.append((min(999.0, value_s / max(median_s, 1e-6)), reason, each))
     return found

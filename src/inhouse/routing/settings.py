@@ -32,7 +32,7 @@ class RouterSettings:
     open_s: float = 1.0
     open_s_max: float = 30.0
     probes_max: int = 1
-    half_life_s: float = 10.0
+    half_life_s: float = 30.0
     outliers: OutlierRules = field(default_factory=OutlierRules)
     retry_percent: float = 20.0
     retry_floor_per_s: float = 1.0

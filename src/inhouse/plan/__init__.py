@@ -1,0 +1,1 @@
+"""Looking ahead: what a stack would do, before it has to."""
