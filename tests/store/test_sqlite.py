@@ -18,6 +18,8 @@ import pytest
 
 from inhouse.errors import StateError
 from inhouse.store.contract import Key
+from inhouse.store.ledger import UsageRow, now
+from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.schema import KNOWN_VERSION, MIGRATIONS
 from inhouse.store.sqlite import FILE_NAME, SqliteStore
 
@@ -227,6 +229,39 @@ def test_keys_from_before_rights_keep_what_they_could_do(tmp_path: Path) -> None
     database.close()
     with SqliteStore(tmp_path) as store:
         assert store.list() == (key(),)
+
+
+def test_what_is_used_does_not_count_as_a_change_of_a_key(tmp_path: Path) -> None:
+    """A gateway under load writes its ledger all the time and need not prove every key again for it."""
+    with SqliteStore(tmp_path) as store:
+        store.add(key())
+        before = store.version()
+        ledger = SqliteLedger(tmp_path)
+        ledger.sweep(now())
+        ledger.count([UsageRow(1, "acme", "aaaaaaaaaa", "chat", 1)])
+        ledger.close()
+        assert store.version() == before
+        store.revoke("aaaaaaaaaa", at=1.0)
+        revoked = store.version()
+        assert revoked != before
+        store.revoke("aaaaaaaaaa", at=2.0)
+        assert store.version() == revoked
+
+
+def test_whoever_changes_a_key_is_noticed(tmp_path: Path) -> None:
+    """Also a person with a database tool: every way to write a row moves the version."""
+    with SqliteStore(tmp_path) as store:
+        seen = {store.version()}
+        other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+        for statement in (
+            "INSERT INTO keys (id, hash, note, tenant, roles, created_at) VALUES ('a', zeroblob(32), '', 't', '[]', 1)",
+            "UPDATE keys SET revoked_at = 5",
+            "DELETE FROM keys",
+        ):
+            other.execute(statement)
+            assert store.version() not in seen
+            seen.add(store.version())
+        other.close()
 
 
 def test_a_file_put_in_place_of_another_is_noticed(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE keys ADD COLUMN old_hash BLOB CHECK (old_hash IS NULL OR length(old_hash) = 32)",
         "ALTER TABLE keys ADD COLUMN old_until REAL",
     ),
+    (
+        "CREATE TABLE key_changes (changes INTEGER NOT NULL)",
+        "INSERT INTO key_changes VALUES (0)",
+        "CREATE TRIGGER key_added AFTER INSERT ON keys BEGIN UPDATE key_changes SET changes = changes + 1; END",
+        "CREATE TRIGGER key_changed AFTER UPDATE ON keys BEGIN UPDATE key_changes SET changes = changes + 1; END",
+        "CREATE TRIGGER key_removed AFTER DELETE ON keys BEGIN UPDATE key_changes SET changes = changes + 1; END",
+    ),
 )
 
 KNOWN_VERSION = len(MIGRATIONS)

@@ -105,14 +105,14 @@ class SqliteStore:
             return changed
 
     def version(self) -> Hashable:
-        """`data_version` moves with others' commits, `total_changes` with ours; a file put in its place is reopened."""
+        """A counter that triggers move, so that writes of the ledger do not; a file put in its place is reopened."""
         with self._lock, folder.telling_sqlite_errors(self._path):
             if self._identity() != self._file:
                 outdated, self._connection = self._connection, self._connect()
                 outdated.close()
                 self._generation += 1
-            (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
-            return self._generation, data_version, self._connection.total_changes
+            (changes,) = self._connection.execute("SELECT changes FROM key_changes").fetchone()
+            return self._generation, changes
 
     def close(self) -> None:
         with self._lock:

@@ -76,7 +76,8 @@ function responses(operation) {
 function tryIt(path, method, operation) {
   const body = operation.requestBody?.content["application/json"];
   const id = operation.operationId;
-  const parameters = (operation.parameters ?? []).map((one) => make("input", { id: `${id}-${one.name}`, name: one.name, placeholder: one.name, "aria-label": one.name }));
+  const described = operation.parameters ?? [];
+  const parameters = described.map((one) => make("input", { id: `${id}-${one.name}`, name: one.name, placeholder: one.name, title: one.description ?? "", "aria-label": one.name }));
   const text = body ? make("textarea", { "aria-label": "Request body", spellcheck: "false" }) : null;
   if (text) text.value = JSON.stringify(body.example, null, 2);
   const send = make("button", { type: "submit" }, "Send");
@@ -93,7 +94,7 @@ function tryIt(path, method, operation) {
     stop.disabled = false;
     output.hidden = false;
     output.textContent = "";
-    const filled = parameters.reduce((url, one) => url.replace(`{${one.name}}`, encodeURIComponent(one.value)), path);
+    const filled = address(path, described, parameters);
     try {
       await exchange(filled, method, operation, text?.value, running.signal, state, output);
     } catch (error) {
@@ -105,6 +106,17 @@ function tryIt(path, method, operation) {
     }
   });
   return make("div", { class: "try" }, text, form, output);
+}
+
+function address(path, described, inputs) {
+  const query = new URLSearchParams();
+  let filled = path;
+  described.forEach((one, at) => {
+    const value = inputs[at].value;
+    if (one.in === "path") filled = filled.replace(`{${one.name}}`, encodeURIComponent(value));
+    else if (value) query.set(one.name, value);
+  });
+  return query.size ? `${filled}?${query}` : filled;
 }
 
 async function exchange(path, method, operation, body, signal, state, output) {
