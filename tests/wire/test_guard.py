@@ -17,7 +17,7 @@ from inhouse.wire.guard import check_body
 from inhouse.wire.lenient import ignored_header, leniently
 
 FLAT = RequestsSpec(depth_max=8)
-texts = st.text(alphabet='[]{}"\\abé\n', max_size=12)
+texts = st.text(alphabet='[]{}"\\/abnué\n', max_size=12)
 values: st.SearchStrategy[Any] = st.recursive(
     st.none() | texts, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4)
 )

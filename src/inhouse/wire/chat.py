@@ -150,6 +150,7 @@ class ChatRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_onl
     min_p: Unit | None = None
     typical_p: Unit | None = None
     repeat_penalty: Annotated[float, Meta(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0)] | None = None
     ignore_eos: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 

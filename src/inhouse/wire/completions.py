@@ -63,6 +63,7 @@ class CompletionRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, 
     min_p: Unit | None = None
     typical_p: Unit | None = None
     repeat_penalty: Annotated[float, Meta(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0)] | None = None
     ignore_eos: bool | None = None
 
 
@@ -117,7 +118,7 @@ def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS, *, id_hex: s
             top_k=request.top_k,
             min_p=request.min_p,
             typical_p=request.typical_p,
-            repeat_penalty=request.repeat_penalty,
+            repeat_penalty=request.repetition_penalty if request.repeat_penalty is None else request.repeat_penalty,
             ignore_eos=request.ignore_eos,
         )
         jobs += spread(engine, PATH, request.n or 1, "prompt")

@@ -17,6 +17,8 @@ from inhouse.errors import BadRequest, InvalidJson, RequestTooComplex
 from inhouse.wire.chat import ChatRequest, Message, TextPart
 
 _NOT_BRACKETS_OR_QUOTES = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_NOR_ESCAPES = bytes(byte for byte in range(256) if byte not in b'[]{}"\\/bfnrtu')
+"""Of an escape both bytes are kept, so that no quote moves behind a backslash."""
 
 
 def check_body(body: bytes | bytearray, limits: RequestsSpec) -> None:
@@ -38,9 +40,11 @@ def check_body(body: bytes | bytearray, limits: RequestsSpec) -> None:
 
 def _deeper(body: bytes | bytearray, levels: int) -> bool:
     """Whether lists and objects, brackets in texts left out, go deeper than `levels`."""
-    if b"\\" in body:  # pairs first: the quote of `\\\\"` ends a text, that of `\\"` does not
+    if b"\\" in body:
+        body = body.translate(None, _NOR_ESCAPES)
+        # pairs first: the quote after two backslashes ends a text, that after one does not
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(bytes(body).translate(None, _NOT_BRACKETS_OR_QUOTES).split(b'"')[::2])
+    brackets = b"".join(body.translate(None, _NOT_BRACKETS_OR_QUOTES).split(b'"')[::2])
     depth = 0
     for bracket in brackets:
         if bracket in b"[{":

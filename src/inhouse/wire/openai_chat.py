@@ -132,7 +132,7 @@ def jobs(
         top_k=request.top_k,
         min_p=request.min_p,
         typical_p=request.typical_p,
-        repeat_penalty=request.repeat_penalty,
+        repeat_penalty=request.repetition_penalty if request.repeat_penalty is None else request.repeat_penalty,
         ignore_eos=request.ignore_eos,
         chat_template_kwargs=request.chat_template_kwargs,
     )
