@@ -119,6 +119,22 @@ async def test_a_prompt_that_is_trimmed_under_a_quota() -> None:
     assert ready.jobs[0].answer_tokens_max == CONTEXT - 870
 
 
+async def test_a_prompt_that_comes_to_a_second_lane() -> None:
+    """Only what was left out for that lane is told, beside the notes of others."""
+    notes = [(b"x-inhouse-ignored", b"zzz")]
+    entry = Entry("id", "chat", 0.0)
+    for fit in (Fit("trim", answer_tokens_max=50), Fit("trim", answer_tokens_max=60), REJECTING):
+        await prepare(quotas(), ME, cast(Lane, FakeLane(fit)), chat(*LONG, max_tokens=100), entry, notes)
+        told = dict(notes)
+        assert len(notes) == len(told)
+        if fit is REJECTING:
+            assert set(told) == {b"x-inhouse-ignored"}
+            assert not entry.facts
+        else:
+            assert told[b"x-inhouse-clamped"] == b"max_tokens=%d, asked=100" % (fit.answer_tokens_max or 0)
+            assert b"x-inhouse-trimmed" in told
+
+
 async def test_a_prompt_whose_last_part_is_denser_than_the_rest() -> None:
     """The estimate is corrected by what the engine counted, until it fits."""
     texts = ["plain " * 8] * 30 + ["é" * 1500]

@@ -18,7 +18,7 @@ from inhouse.admission.context_fit import FitPolicy, Said, caps, cut_middle, fit
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prompts import Prompts, bound, count
 from inhouse.errors import AnswerTooLong, ContextTooLong
-from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.entry import Entry, FactName
 from inhouse.wire.call import Call, Job
 from inhouse.wire.chat import Message, Part, TextPart
 from inhouse.wire.completions import PATH as COMPLETIONS
@@ -26,6 +26,9 @@ from inhouse.wire.openai_chat import PATH as CHAT
 from inhouse.wire.rewrite import rewritten
 
 Notes = list[tuple[bytes, bytes]]
+_CLAMPED, _TRIMMED = b"x-inhouse-clamped", b"x-inhouse-trimmed"
+HEADERS = frozenset((_CLAMPED, _TRIMMED))
+FACTS: tuple[FactName, ...] = ("trimmed_messages", "trimmed_tokens", "answer_tokens_asked")
 _ANSWER_PARAMS = {"input": "max_output_tokens"}
 _ROUNDS_MAX = 6
 _MARGIN_TOKENS = 8
@@ -42,7 +45,7 @@ def limit_answers(lane: Lane, call: Call, entry: Entry, notes: Notes) -> Call:
     if all(job.answer_tokens_max is not None and job.answer_tokens_max <= most for job in call.jobs):
         return call
     if asked > most:
-        notes.append((b"x-inhouse-clamped", b"max_tokens=%d, asked=%d" % (most, asked)))
+        notes.append((_CLAMPED, b"max_tokens=%d, asked=%d" % (most, asked)))
         entry.note("answer_tokens_asked", asked)
     return msgspec.structs.replace(call, jobs=rewritten(call.jobs, max_tokens=most))
 
@@ -83,7 +86,7 @@ class _LeftOut:
     @property
     def header(self) -> tuple[bytes, bytes]:
         cut = b"characters=%d, " % self.characters if self.characters else b""
-        return b"x-inhouse-trimmed", b"messages=%d, %btokens=%d" % (self.messages, cut, self.tokens)
+        return _TRIMMED, b"messages=%d, %btokens=%d" % (self.messages, cut, self.tokens)
 
 
 def _room(lane: Lane, job: Job, context: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inhouse.core import Identity
-from inhouse.dispatch.fit import Notes, fit_prompts, limit_answers
+from inhouse.dispatch.fit import FACTS, HEADERS, Notes, fit_prompts, limit_answers
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prompts import Prompts
 from inhouse.dispatch.reserve import reserve
@@ -18,8 +18,15 @@ async def prepare(
 ) -> tuple[Call, Bound, Hold]:
     """The call as it may run, its bound, and the hold on the quotas; `notes` get what was changed.
 
+    Of a call that was prepared for another lane before, what was noted then is forgotten.
+
     Raises Forbidden before anything else, then AnswerTooLong, ContextTooLong, and what `Quotas.reserve` raises.
     """
+    if notes:
+        notes[:] = [note for note in notes if note[0] not in HEADERS]
+    if entry.facts:
+        for name in FACTS:
+            entry.facts.pop(name, None)
     terms = quotas.terms(identity, lane.model)
     call = limit_answers(lane, call, entry, notes)
     prompts = Prompts(lane, call)
