@@ -14,6 +14,7 @@ from inhouse.config import Stack
 from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prepare import prepare
+from inhouse.engines.kinds import KINDS
 from inhouse.errors import ContextTooLong, Forbidden, RateLimited
 from inhouse.store.ledger_memory import MemoryLedger
 from inhouse.telemetry.entry import Entry
@@ -53,6 +54,7 @@ class FakeLane:
     model = "m"
     context_tokens = CONTEXT
     ready = True
+    kind = KINDS["llamacpp"]
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
