@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from fake_engine import binary
-from inhouse.store.ledger import UsageFilter, now
+from inhouse.store.ledger import Demand, Limits, Now, Reservation, UsageFilter, now
 from inhouse.store.ledger_sqlite import SqliteLedger
 from serving import KEY, Gateway, serving
 
@@ -78,17 +78,6 @@ def door(tmp_path_factory: pytest.TempPathFactory, control_port: int) -> Iterato
         for _ in MODELS[1:]:
             running.wait_for(event="replica", state="ready")
         yield running
-
-
-@pytest.fixture(scope="module")
-def first_alone(door: Gateway) -> float:
-    """The one request of this minute for the model `single`; how long to wait, and from when, says the second one."""
-    seen = Seen()
-    uvloop.run(_until(door, "single", seen, lambda: seen.endings.total() == 2, clients=1))
-    assert seen.endings == {"200": 1, "429": 1}
-    (retry_after_s,) = seen.retry_after_s
-    assert 0 < retry_after_s <= 60
-    return time.monotonic() + retry_after_s
 
 
 async def _until(
@@ -164,7 +153,7 @@ def books(door: Gateway, model: str) -> tuple[int, int, int, int]:
         ledger.close()
 
 
-def test_a_quota_to_the_last_token(first_alone: float, door: Gateway) -> None:
+def test_a_quota_to_the_last_token(door: Gateway) -> None:
     """Used is what clients were told, token for token; never above the quota, and close to it."""
     seen = Seen()
     uvloop.run(_until(door, "exact", seen, lambda: seen.over))
@@ -176,7 +165,7 @@ def test_a_quota_to_the_last_token(first_alone: float, door: Gateway) -> None:
     assert QUOTA - 300 <= used <= QUOTA
 
 
-def test_a_quota_whatever_the_endings(first_alone: float, door: Gateway) -> None:
+def test_a_quota_whatever_the_endings(door: Gateway) -> None:
     """Hang-ups, errors and streams that break off: never above the quota, nothing stays held, nobody is charged less
     than he was told."""
     seen = Seen()
@@ -187,7 +176,7 @@ def test_a_quota_whatever_the_endings(first_alone: float, door: Gateway) -> None
     assert seen.tokens < used == prompt + completion <= QUOTA
 
 
-def test_requests_in_a_minute(first_alone: float, door: Gateway) -> None:
+def test_requests_in_a_minute(door: Gateway) -> None:
     """Of hundreds at once exactly as many are let in as the limit says."""
     seen = Seen()
     uvloop.run(_until(door, "few", seen, lambda: seen.endings.total() >= 400))
@@ -196,7 +185,7 @@ def test_requests_in_a_minute(first_alone: float, door: Gateway) -> None:
     assert all(0 < retry_after_s <= 60 for retry_after_s in seen.retry_after_s)
 
 
-def test_requests_at_once(first_alone: float, door: Gateway, control_port: int) -> None:
+def test_requests_at_once(door: Gateway, control_port: int) -> None:
     """The engine never had more of them than the limit, though it had slots for all."""
     seen = Seen()
     uvloop.run(_until(door, "narrow", seen, lambda: seen.endings["200"] >= 100))
@@ -206,9 +195,20 @@ def test_requests_at_once(first_alone: float, door: Gateway, control_port: int) 
     assert seen.endings["429"] > 0
 
 
-def test_who_waits_as_told_is_let_in(first_alone: float, door: Gateway) -> None:
-    """`Retry-After` is the truth for a client that is alone. (It has run out while the tests above ran, or nearly.)"""
-    time.sleep(max(0.0, first_alone - time.monotonic()))
+def test_who_waits_as_told_is_let_in(door: Gateway) -> None:
+    """`Retry-After` is the truth for a client that is alone. (The request of this minute was 55 seconds ago.)"""
+    at = now()
+    then = Now(at.wall_us, at.steady_us - 55_000_000)
+    ledger = SqliteLedger(door.state_dir)
+    taken = ledger.reserve([Demand("model:single", Limits(requests_per_minute=1))], 1, 0, then)
+    assert isinstance(taken, Reservation)
+    ledger.settle(taken, 1, 0, then)
+    ledger.close()
     seen = Seen()
     uvloop.run(_until(door, "single", seen, lambda: seen.endings.total() == 1, clients=1))
-    assert seen.endings == {"200": 1}
+    assert seen.endings == {"429": 1}
+    (retry_after_s,) = seen.retry_after_s
+    assert 0 < retry_after_s <= 5
+    time.sleep(retry_after_s)  # as a client does
+    uvloop.run(_until(door, "single", seen, lambda: seen.endings.total() == 2, clients=1))
+    assert seen.endings == {"429": 1, "200": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def gauges(gateway: Gateway) -> dict[str, float]:
     for family in text_string_to_metric_families(ask(gateway, head("GET", "/metrics", key=None)).body.decode()):
         if family.type == "gauge":
             found[family.name] = sum(sample.value for sample in family.samples)
+    return found
+
+
+def booked(gateway: Gateway) -> Counter[str]:
+    """Requests that ended, by status."""
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(ask(gateway, head("GET", "/metrics", key=None)).body.decode()):
+        for sample in family.samples:
+            if sample.name == "inhouse_requests_total":
+                found[sample.labels["status"]] += int(sample.value)
     return found
 
 
@@ -98,6 +109,10 @@ def test_ten_thousand_requests(tmp_path: Path) -> None:
             "left while sending", "left at once", "left after a while", "left in the stream",
         }  # fmt: skip
         assert ends["502"] + ends["200 and an error"] < ALL * 0.05
+        seen_nowhere = ends["left while sending"] + ends["left at once"]  # a reset may overtake what was sent
+        assert ALL - seen_nowhere <= booked(gateway).total() <= ALL
+        assert booked(gateway)["200"] >= ends["200"] + ends["200 and an error"]
+        assert set(booked(gateway)) <= {"200", "429", "499", "502"}
         assert after["inhouse_tasks"] <= before["inhouse_tasks"]
         assert open_files(gateway) <= files
         assert more_mib < RESIDENT_MIB_MORE_MAX
