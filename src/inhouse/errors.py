@@ -140,10 +140,23 @@ class AnswerTooLong(BadRequest):
 
 
 class Unauthorized(ApiError):
+    """`why` and, where a key of ours was proven, its id are for log and audit; the client gets the message."""
+
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
     origin = "client"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        why: Literal["missing", "malformed", "unknown", "expired", "revoked"] = "unknown",
+        key_id: str = "-",
+    ) -> None:
+        super().__init__(message)
+        self.why = why
+        self.key_id = key_id
 
 
 class Forbidden(ApiError):

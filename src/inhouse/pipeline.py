@@ -22,7 +22,7 @@ from inhouse.core import Identity, Usage
 from inhouse.dispatch import direct
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prepare import prepare
-from inhouse.errors import ApiError, AuditUnavailable, InternalError, QueueFull, ShuttingDown, Unavailable
+from inhouse.errors import ApiError, AuditUnavailable, InternalError, QueueFull, ShuttingDown, Unauthorized, Unavailable
 from inhouse.runtime import Parts, place_of
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.story import Held
@@ -86,6 +86,10 @@ async def answer(parts: Parts, request: Request) -> None:
                     raise
                 entry.trial = None  # what the next lane does is not what a version on trial did
         entry.status = 200
+    except Unauthorized as error:
+        entry.key_id = error.key_id
+        entry.note("credential", error.why)
+        _fail(request, view, error)
     except ApiError as error:
         _fail(request, view, error)
     except asyncio.CancelledError:

@@ -117,7 +117,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         audit = exits.enter_context(auditing(stack, folder, log))
         store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
         alarm = Alarm(log)
-        auth = _authenticator(stack, environ, store, log, alarm, report)
+        auth = _authenticator(stack, environ, store, log, alarm, audit, report)
         ledger = exits.enter_context(contextlib.closing(SqliteLedger(folder)))
         quotas = Quotas(stack, ledger, tell=alarm.state)
         exits.callback(quotas.close)
@@ -186,6 +186,7 @@ def _authenticator(
     store: SqliteStore,
     log: Log,
     alarm: Alarm,
+    audit: Audit,
     report: Callable[[Report], None],
 ) -> Authenticator:
     def tell(issuer: IssuerReport) -> None:
@@ -207,6 +208,7 @@ def _authenticator(
     if stack.auth.enabled and not own and not declared:
         minted = first_key(store, now=time.time())
         if minted is not None:
+            audit.act("key.made", tenant=minted.record.tenant, target=minted.record.id)
             report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
     return auth
 

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -15,9 +17,13 @@ from typing import Any
 
 import pytest
 
+from inhouse.config import Stack
+from inhouse.errors import StateError
 from inhouse.store.audit_read import oldest, verify
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy import keys
+from inhouse.tenancy.desk import KeyDesk
+from inhouse.tenancy.key_acts import command_line_user
 from inhouse.wire.records import AuditRecord
 from serving import KEY, Gateway, serving
 
@@ -66,6 +72,12 @@ def chat(door: Gateway, request_id: str, **how: Any) -> int:
     return status
 
 
+def command(door: Gateway, *words: str) -> str:
+    """What a command prints, on the gateway's state folder."""
+    line = [sys.executable, "-m", "inhouse", *words, "--state-dir", str(door.state_dir)]
+    return subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
 def key_of(state_dir: Path, role: str, tenant: str = "default") -> str:
     with SqliteStore(state_dir) as store:
         return keys.mint(store, note="test", rights=keys.Rights(tenant, frozenset({role})), now=time.time()).key
@@ -106,6 +118,7 @@ def test_a_refused_request(door: Gateway, name: str, how: Any, status: int, code
     assert (record["status"], record["code"]) == (status, code)
     if status == 401:
         assert (record["key"], record["tenant"]) == ("-", "-")
+        assert record["facts"] == {"credential": "missing" if name == "no-key" else "unknown"}
         assert "aaaaaaaaaa" not in json.dumps(record)
 
 
@@ -114,6 +127,49 @@ def test_a_role_that_may_not_infer(door: Gateway) -> None:
     key = key_of(door.state_dir, "auditor")
     assert chat(door, "forbidden", key=key) == 403
     assert record_of(door, "forbidden")["key"] == key.split("-")[2]
+
+
+def test_a_revoked_key(door: Gateway) -> None:
+    """Is a key that was proven: the refusal's record names it, and says why it did not open."""
+    key = key_of(door.state_dir, "developer")
+    command(door, "keys", "revoke", key.split("-")[2])
+    end_s = time.monotonic() + DEADLINE_S
+    while chat(door, f"revoked-{time.monotonic_ns()}", key=key) != 401:
+        assert time.monotonic() < end_s
+    assert chat(door, "revoked", key=key) == 401
+    record = record_of(door, "revoked")
+    assert (record["key"], record["facts"]) == (key.split("-")[2], {"credential": "revoked"})
+
+
+def test_what_is_done_to_keys(door: Gateway) -> None:
+    """By command and by the API: made, rotated, revoked, with who did it, and no text of any key."""
+    user = command_line_user()
+    made = json.loads(command(door, "keys", "create", "--tenant", "acme", "--role", "admin", "--json"))
+    key_id, admin = made["id"], made["key"]
+    status, other = ask(door, "POST", "/admin/keys", {"tenant": "acme", "note": "n"}, key=admin)
+    assert status == 200
+    assert ask(door, "POST", f"/admin/keys/{other['id']}/rotate", {}, key=admin)[0] == 200
+    assert ask(door, "DELETE", f"/admin/keys/{other['id']}", key=admin)[0] == 200
+    command(door, "keys", "rotate", key_id)
+    command(door, "keys", "revoke", key_id)
+    command(door, "keys", "revoke", key_id)
+    found = [
+        (record["act"], record["by"], record["tenant"])
+        for record in records(door.state_dir)
+        if record.get("target") in (key_id, other["id"])
+    ]
+    assert found == [
+        ("key.made", user, "acme"),
+        ("key.made", key_id, "acme"),
+        ("key.rotated", key_id, "acme"),
+        ("key.revoked", key_id, "acme"),
+        ("key.rotated", user, "acme"),
+        ("key.revoked", user, "acme"),
+    ]
+    written = b"".join(path.read_bytes() for path in (door.state_dir / "audit").iterdir())
+    for text in (admin, other["key"]):
+        assert text.split("-", 3)[3].encode() not in written
+    assert verify(door.state_dir).problems == ()
 
 
 @pytest.mark.parametrize("stage", ["before the body", "in the stream", "in the same breath"])
@@ -278,6 +334,26 @@ def test_an_audit_that_cannot_be_written(tmp_path: Path, policy: str) -> None:
     found = [record["id"] for record in records(door.state_dir) if record["kind"] == "request"]
     assert found[:3] == ["before", "noticed", "while"]
     assert verify(door.state_dir).problems == ()
+
+
+def test_the_first_start_s_key(tmp_path: Path) -> None:
+    """Is made by the gateway itself, and recorded."""
+    with serving(tmp_path, key=None) as door:
+        door.stop()
+    (made,) = [record for record in records(door.state_dir) if record.get("act") == "key.made"]
+    (event,) = [event for event in door.events if event["event"] == "key"]
+    assert made["by"] == "inhouse"
+    assert made["target"] == event["key"].split("-")[2]
+
+
+def test_a_key_whose_making_cannot_be_recorded(tmp_path: Path) -> None:
+    """Is not made."""
+    with SqliteStore(tmp_path) as store:
+        (tmp_path / "audit").write_text("in the way")
+        desk = KeyDesk(tmp_path, Stack())
+        with pytest.raises(StateError, match="audit"):
+            desk.create(note="", lifetime_s=None, rights=keys.Rights(), now=1.0, by="cli:me")
+        assert store.list() == ()
 
 
 def test_no_audit(tmp_path: Path) -> None:

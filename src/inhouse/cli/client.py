@@ -1,4 +1,4 @@
-"""A small client of the API for the commands `chat` and `models`: http.client, nothing to install, quick to import.
+"""A small client of the API for `chat`, `models` and `explain`: http.client, nothing to install, quick to import.
 
 Not here: how the address and the key are found (`reach.py`) and how an answer is shown (`chat.py`).
 """
@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from inhouse.core import Usage
 from inhouse.errors import InhouseError
@@ -80,6 +80,16 @@ class Gateway:
             raise self._no_api()
         return [entry for entry in entries if isinstance(entry, dict)]
 
+    def story(self, request_id: str) -> list[dict[str, Any]]:
+        """What `/admin/requests/{id}` tells, the newest first. Raises Refused where it is not known."""
+        with self._connection() as connection:
+            path = f"/admin/requests/{quote(request_id, safe='')}"
+            reply = self._ask(connection, "GET", path, None, timeout_s=REPLY_TIMEOUT_S, root=True)
+            found = _object(reply.read(REPLY_BYTES_MAX)).get("requests")
+        if not isinstance(found, list):
+            raise self._no_api()
+        return [story for story in found if isinstance(story, dict)]
+
     def stream(self, body: dict[str, Any]) -> Generator[Piece, None, None]:
         """The pieces of an answer as they arrive. Closing the iterator hangs up, which frees the slot."""
         with self._connection() as connection:
@@ -108,6 +118,7 @@ class Gateway:
         body: dict[str, Any] | None,
         *,
         timeout_s: float | None,
+        root: bool = False,
     ) -> http.client.HTTPResponse:
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "inhouse"}
         if self.api_key:
@@ -118,7 +129,7 @@ class Gateway:
             headers["Content-Type"] = "application/json"
         connection.connect()
         connection.sock.settimeout(timeout_s)
-        connection.request(method, self.path + path, payload, headers)
+        connection.request(method, path if root else self.path + path, payload, headers)
         reply = connection.getresponse()
         if reply.status != 200:
             raise _refused(reply)

@@ -95,7 +95,7 @@ def create(
     try:
         lifetime_s = None if expires is None else wanted.lifetime_s(expires, now=now)
         rights = _rights(reading, tenant, role or [], model or [], limit or [])
-        minted = _desk(reading).create(note=note, lifetime_s=lifetime_s, rights=rights, now=now)
+        minted = _desk(reading).create(note=note, lifetime_s=lifetime_s, rights=rights, now=now, by=_by())
     except BadRequest as error:
         raise _as_option(error) from None
     if as_json:
@@ -179,7 +179,7 @@ def rotate(
         lifetime_s = None if expires is None else wanted.lifetime_s(expires, now=now)
         grace_s = wanted.grace_s(grace)
         desk = _desk(_reading(state_dir, config))
-        minted = desk.rotate(key_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now)
+        minted = desk.rotate(key_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now, by=_by())
     except BadRequest as error:
         raise _as_option(error) from None
     if as_json:
@@ -199,7 +199,7 @@ def revoke(key_id: KeyOrId, state_dir: StateDir = None, config: Config = None, a
     from inhouse.tenancy.desk import Listed, shown
 
     now = time.time()
-    key = _desk(_reading(state_dir, config)).revoke(key_id, now=now)
+    key = _desk(_reading(state_dir, config)).revoke(key_id, now=now, by=_by())
     if as_json:
         _print_json(shown(Listed(key), now))
     elif key.revoked_at == now:
@@ -249,6 +249,12 @@ def _desk(reading: Reading) -> KeyDesk:
     from inhouse.tenancy.desk import KeyDesk
 
     return KeyDesk(_folder(reading), reading.stack)
+
+
+def _by() -> str:
+    from inhouse.tenancy.key_acts import command_line_user
+
+    return command_line_user()
 
 
 def _rights(reading: Reading, tenant: str, roles: list[str], models: list[str], limits: list[str]) -> Rights:

@@ -52,8 +52,8 @@ class Target:
 
 
 @contextmanager
-def reach(target: Target, *, note: str) -> Iterator[Gateway]:
-    """A gateway that listens, with a key. A key that was made is revoked at the end.
+def reach(target: Target, *, note: str, role: str = "") -> Iterator[Gateway]:
+    """A gateway that listens, with a key. A key that was made has this role, and is revoked at the end.
 
     Raises:
         InhouseError: when nothing listens, or no key can be had.
@@ -67,7 +67,7 @@ def reach(target: Target, *, note: str) -> Iterator[Gateway]:
     if not stack.auth.enabled:
         yield gateway
         return
-    with _made_key(target, note) as key:
+    with _made_key(target, note, role) as key:
         gateway.api_key = key
         try:
             yield gateway
@@ -110,11 +110,14 @@ def _trust(stack: Stack) -> SSLContext | None:
 
 
 @contextmanager
-def _made_key(target: Target, note: str) -> Iterator[str]:
-    from inhouse.tenancy.keys import temporary_key
+def _made_key(target: Target, note: str, role: str) -> Iterator[str]:
+    from inhouse.tenancy.desk import KeyDesk
+    from inhouse.tenancy.key_acts import command_line_user
+    from inhouse.tenancy.keys import Rights
 
     folder = target.state_folder()
-    made = temporary_key(folder, note, KEY_LIFETIME_S)
+    rights, by = Rights(roles=frozenset({role} - {""})), command_line_user()
+    made = KeyDesk(folder, target.stack()).temporary(note=note, lifetime_s=KEY_LIFETIME_S, rights=rights, by=by)
     try:
         key = made.__enter__()
     except (InhouseError, OSError) as error:

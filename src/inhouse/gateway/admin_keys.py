@@ -70,8 +70,9 @@ class AdminKeys:
             limits=asked.limits,
             known_models=self._parts.stack.models,
         )
+        by = _identity(request).key_id
         minted = await self._act(
-            lambda: self._desk.create(note=asked.note, lifetime_s=lifetime_s, rights=rights, now=now_s)
+            lambda: self._desk.create(note=asked.note, lifetime_s=lifetime_s, rights=rights, now=now_s, by=by)
         )
         return self._changed(request, "key made", minted, now_s)
 
@@ -81,14 +82,16 @@ class AdminKeys:
         now_s = time.time()
         lifetime_s = None if asked.expires is None else wanted.lifetime_s(asked.expires, now=now_s)
         grace_s = wanted.grace_s(asked.grace)
-        key_id = request.path_params["id"]
-        minted = await self._act(lambda: self._desk.rotate(key_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now_s))
+        key_id, by = request.path_params["id"], _identity(request).key_id
+        minted = await self._act(
+            lambda: self._desk.rotate(key_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now_s, by=by)
+        )
         return self._changed(request, "key rotated", minted, now_s)
 
     async def revoke(self, request: Request) -> Response:
         """Needs `keys.manage`."""
-        key_id, now_s = request.path_params["id"], time.time()
-        key = await self._act(lambda: self._desk.revoke(key_id, now=now_s))
+        key_id, now_s, by = request.path_params["id"], time.time(), _identity(request).key_id
+        key = await self._act(lambda: self._desk.revoke(key_id, now=now_s, by=by))
         self._tell(request, "key revoked", key.id)
         return _json(shown(self._desk.listed(key), now_s))
 

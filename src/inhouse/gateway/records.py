@@ -39,7 +39,7 @@ class Records:
         if not found:
             raise NotFound(
                 f"no request '{request_id[:REQUEST_ID_BYTES_MAX]}' is among the last {len(parts.recent):,} that this "
-                "process remembers; raise `explain.requests_max` in inhouse.yaml to remember more"
+                "process remembers; `inhouse audit list --request` may know it; `explain.requests_max` is the limit"
             )
         epoch_s = time.time() - asyncio.get_running_loop().time()
         stories = [story(entry, epoch_s=epoch_s, priced=self._priced(entry)) for entry in found]

@@ -34,6 +34,13 @@ class Head:
         return f"{self.seq}:{self.hash}"
 
 
+def head_from(text: str) -> Head | None:
+    """The head that `str(head)` wrote; None for any other text."""
+    seq, _, digest = text.strip().partition(":")
+    fits = seq.isascii() and seq.isdigit() and len(seq) < 19 and re.fullmatch(r"[0-9a-f]{64}", digest)
+    return Head(int(seq), digest) if fits else None
+
+
 def seal(head: Head, body: bytes) -> tuple[bytes, Head]:
     """The line, with its end of line, of the record that comes next, and the chain's new head.
 

@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 from inhouse.store import folder
-from inhouse.store.audit_chain import Head, head_of, seal
+from inhouse.store.audit_chain import Head, head_from, head_of, seal
 
 FOLDER = "audit"
 HEAD_NAME = "head"
@@ -218,16 +218,14 @@ def segments(home: Path) -> list[Segment]:
 
 def read_head(descriptor: int) -> Head:
     """What the file `head` says; the beginning where it says nothing that can be read."""
-    seq, _, digest = os.pread(descriptor, _HEAD_BYTES_MAX, 0).decode("ascii", "replace").strip().partition(":")
-    return Head(int(seq), digest) if seq.isascii() and seq.isdigit() and len(digest) == 64 else Head()
+    return head_from(os.pread(descriptor, _HEAD_BYTES_MAX, 0).decode("ascii", "replace")) or Head()
 
 
 def opening_of(line: bytes) -> Head | None:
     """What the first line of a segment says came before; None where it is no such line."""
     try:
-        seq, _, digest = msgspec.json.decode(line, type=Opening).after.partition(":")
-        return Head(int(seq), digest)
-    except (msgspec.DecodeError, ValueError):
+        return head_from(msgspec.json.decode(line, type=Opening).after)
+    except msgspec.DecodeError:
         return None
 
 

@@ -81,9 +81,11 @@ class Authenticator:
         """
         presented = x_api_key if authorization is None else authorization
         if presented is None:
-            raise Unauthorized(f"no API key was sent; {_HOW}; {_ANOTHER}")
+            raise Unauthorized(f"no API key was sent; {_HOW}; {_ANOTHER}", why="missing")
         if len(presented) > HEADER_BYTES_MAX:
-            raise Unauthorized(f"the header with the API key is longer than {HEADER_BYTES_MAX} bytes; {_HOW}")
+            raise Unauthorized(
+                f"the header with the API key is longer than {HEADER_BYTES_MAX} bytes; {_HOW}", why="malformed"
+            )
         digest = hashlib.sha256(presented).digest()
         if authorization is None:
             digest += b"x"  # the same bytes in the other header are another proof
@@ -98,7 +100,7 @@ class Authenticator:
         if key is None:
             if x_api_key is not None:
                 return self.identify(None, x_api_key)
-            raise Unauthorized(f"the Authorization header is not of the form `Bearer <key>`; {_HOW}")
+            raise Unauthorized(f"the Authorization header is not of the form `Bearer <key>`; {_HOW}", why="malformed")
         identity, expires_at = self._prove(_text(key))
         self._remembered[digest] = identity, expires_at
         if len(self._remembered) > self._remembered_max:
@@ -136,7 +138,11 @@ class Authenticator:
         declared = None if self._declared is None else self._declared.find(whole_hash)
         if declared is not None:
             if not declared.live(self._clock()):
-                raise Unauthorized(f"this API key expired on {_day(declared.expires_at or 0)}; {_ANOTHER}")
+                raise Unauthorized(
+                    f"this API key expired on {_day(declared.expires_at or 0)}; {_ANOTHER}",
+                    why="expired",
+                    key_id=declared.id,
+                )
             return keys.identity_of(declared), declared.expires_at
         for static_hash, identity in self._static:
             if hmac.compare_digest(static_hash, whole_hash):
@@ -153,16 +159,22 @@ class Authenticator:
         if key is None or not (fits or fitted):
             raise Unauthorized(f"this API key is not known here; check that it was copied whole; {_ANOTHER}")
         if key.revoked_at is not None:
-            raise Unauthorized(f"this API key was revoked on {_day(key.revoked_at)}; {_ANOTHER}")
+            raise Unauthorized(
+                f"this API key was revoked on {_day(key.revoked_at)}; {_ANOTHER}", why="revoked", key_id=key.id
+            )
         if not key.live(self._clock()):
-            raise Unauthorized(f"this API key expired on {_day(key.expires_at or 0)}; {_ANOTHER}")
+            raise Unauthorized(
+                f"this API key expired on {_day(key.expires_at or 0)}; {_ANOTHER}", why="expired", key_id=key.id
+            )
         ends_at = key.expires_at
         if not fits:  # the secret before the last rotation
             ends_at = min(key.old_until or 0.0, math.inf if ends_at is None else ends_at)
             if self._clock() >= ends_at:
                 raise Unauthorized(
                     f"this API key was replaced on {_day(key.rotated_at or 0)}, its old text no longer counts; "
-                    "use the new one, or `inhouse keys rotate` makes another"
+                    "use the new one, or `inhouse keys rotate` makes another",
+                    why="expired",
+                    key_id=key.id,
                 )
         return keys.identity_of(key), ends_at
 
@@ -186,9 +198,11 @@ def _bearer(authorization: bytes) -> bytes | None:
 
 def _text(key: bytes) -> str:
     if not key:
-        raise Unauthorized(f"the API key that was sent is empty; {_HOW}; {_ANOTHER}")
+        raise Unauthorized(f"the API key that was sent is empty; {_HOW}; {_ANOTHER}", why="malformed")
     if not all(0x21 <= byte <= 0x7E for byte in key):
-        raise Unauthorized(f"the API key that was sent contains spaces or characters that no key has; {_HOW}")
+        raise Unauthorized(
+            f"the API key that was sent contains spaces or characters that no key has; {_HOW}", why="malformed"
+        )
     return key.decode("ascii")
 
 

@@ -6,6 +6,9 @@ notices the change within a second or two. Acts wait for the disk; in a gateway 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from inhouse.store.contract import Key
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy import keys
 from inhouse.tenancy.declared import record
+from inhouse.tenancy.key_acts import Tell, recorded
 from inhouse.tenancy.keys import Minted, Rights
 from inhouse.tenancy.limits import limits_of, tighter
 
@@ -37,7 +41,10 @@ class Listed:
 
 
 class KeyDesk:
-    """Keys of one state folder and one stack. Every act may raise `StateError`."""
+    """Keys of one state folder and one stack. Every act may raise `StateError`.
+
+    `by` is who does it, for the audit: a key's id, or `key_acts.command_line_user()`.
+    """
 
     def __init__(self, state_dir: Path, stack: Stack) -> None:
         self._state_dir = state_dir
@@ -49,22 +56,41 @@ class KeyDesk:
         with SqliteStore(self._state_dir) as store:
             return declared + [self.listed(key) for key in store.list()]
 
-    def create(self, *, note: str, lifetime_s: float | None, rights: Rights, now: float) -> Minted:
+    def create(self, *, note: str, lifetime_s: float | None, rights: Rights, now: float, by: str) -> Minted:
         """Raises `BadRequest`."""
-        with SqliteStore(self._state_dir) as store:
-            return keys.mint(store, note=note, lifetime_s=lifetime_s, rights=rights, now=now)
+        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+            minted = keys.mint(store, note=note, lifetime_s=lifetime_s, rights=rights, now=now)
+            tell("key.made", minted.record)
+        return minted
 
-    def rotate(self, key_or_id: str, *, grace_s: float, lifetime_s: float | None, now: float) -> Minted:
+    def rotate(self, key_or_id: str, *, grace_s: float, lifetime_s: float | None, now: float, by: str) -> Minted:
         """Raises `NotFound`, `Conflict`, `BadRequest`."""
         self._check_not_declared(key_or_id)
-        with SqliteStore(self._state_dir) as store:
-            return keys.rotate(store, key_or_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now)
+        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+            minted = keys.rotate(store, key_or_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now)
+            tell("key.rotated", minted.record)
+        return minted
 
-    def revoke(self, key_or_id: str, *, now: float) -> Key:
+    def revoke(self, key_or_id: str, *, now: float, by: str) -> Key:
         """Raises `NotFound`, `Conflict`."""
         self._check_not_declared(key_or_id)
-        with SqliteStore(self._state_dir) as store:
-            return keys.revoke(store, key_or_id, now=now)
+        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+            key = keys.revoke(store, key_or_id, now=now)
+            if key.revoked_at == now:
+                tell("key.revoked", key)
+        return key
+
+    def _recorded(self, by: str) -> AbstractContextManager[Tell]:
+        return recorded(self._state_dir, self._stack.audit, by=by)
+
+    @contextmanager
+    def temporary(self, *, note: str, lifetime_s: float, rights: Rights, by: str) -> Iterator[str]:
+        """A key's text for the time of the block. Should this process be killed in it, `lifetime_s` ends the key."""
+        made = self.create(note=note, lifetime_s=lifetime_s, rights=rights, now=time.time(), by=by)
+        try:
+            yield made.key
+        finally:
+            self.revoke(made.record.id, now=time.time(), by=by)
 
     def listed(self, key: Key) -> Listed:
         """A key of the store, with what inhouse.yaml says of it."""

@@ -136,7 +136,7 @@ def check_claims(claims: Mapping[str, Any], settings: OidcSettings, *, now: floa
     if expires_at is None:
         raise Unauthorized("this token has no claim 'exp', so it would never expire; such tokens are not accepted")
     if now >= expires_at + settings.leeway_s:
-        raise Unauthorized(f"this token has expired; {_NEW}")
+        raise Unauthorized(f"this token has expired; {_NEW}", why="expired")
     for name in ("nbf", "iat"):
         begins_at = _seconds(claims, name)
         if begins_at is not None and now < begins_at - settings.leeway_s:

@@ -12,11 +12,7 @@ import hashlib
 import math
 import re
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import msgspec
 
@@ -24,7 +20,6 @@ from inhouse.core import Identity
 from inhouse.errors import BadRequest, Conflict, NotFound
 from inhouse.store.contract import Key, KeyStore
 from inhouse.store.ledger import Limits
-from inhouse.store.sqlite import SqliteStore
 
 PREFIX = "sk-ih-"
 ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -118,17 +113,6 @@ def revoke(store: KeyStore, key_or_id: str, *, now: float) -> Key:
     if revoked is None:
         raise NotFound(_unknown(store, key_id))
     return revoked
-
-
-@contextmanager
-def temporary_key(state_dir: Path, note: str, lifetime_s: float) -> Iterator[str]:
-    """A key's text for the time of the block. Should this process be killed in it, `lifetime_s` ends the key."""
-    with SqliteStore(state_dir) as store:
-        minted = mint(store, note=note, lifetime_s=lifetime_s, now=time.time())
-        try:
-            yield minted.key
-        finally:
-            store.revoke(minted.record.id, at=time.time())
 
 
 def id_in(key_or_id: str) -> str:
