@@ -1,0 +1,1 @@
+"""What the lane rule for long prompts gives to chat beside them."""
