@@ -8,15 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rawhttp import Client, Start, ask, chat, events, free_within_a_second, frozen, long_chat, post, still_works, until
+from rawhttp import (
+    Client,
+    Start,
+    ask,
+    chat,
+    descendants,
+    events,
+    free_within_a_second,
+    frozen,
+    long_chat,
+    post,
+    still_works,
+    until,
+)
 
+import engines
 from serving import Gateway, serving
 
 STACK = """
 models:
-  demo: {source: demo, slots: 1, threads: 1, first_token_timeout: 1s, token_gap_timeout: 1s, queue_notice_every: 10s}
+  demo:
+    source: demo
+    engine_binary: {engine}
+    slots: 1
+    threads: 1
+    first_token_timeout: 1s
+    token_gap_timeout: 1s
 tenants:
-  default: {limits: {concurrent_requests: 1, tokens_per_minute: 1000000}}
+  default: {{limits: {{concurrent_requests: 1, tokens_per_minute: 1000000}}}}
 """
 LONG = long_chat()
 RESPONSES = {"model": "demo", "input": "hello", "max_output_tokens": 1900}
@@ -26,14 +46,15 @@ APIS = {"/v1/chat/completions": LONG, "/v1/messages": LONG, "/v1/responses": RES
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One request at a time by quota: whoever is let in proves that the one before gave all of it back."""
-    with serving(tmp_path_factory.mktemp("timeouts"), STACK) as running:
+    folder = tmp_path_factory.mktemp("timeouts")
+    with serving(folder, STACK.format(engine=engines.endless(folder))) as running:
         yield running
 
 
 @contextlib.contextmanager
 def hanging(gateway: Gateway) -> Iterator[None]:
     """The engine stands still for the block."""
-    with frozen(gateway.engine_pids()[0]):
+    with frozen(descendants(gateway.process.pid)[-1]):
         yield
 
 

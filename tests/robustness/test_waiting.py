@@ -227,10 +227,15 @@ def test_the_official_clients_and_a_wait_too_long(gateway: Gateway, create: Call
 
 
 def test_a_model_that_loads(start: Start, tmp_path: Path) -> None:
-    """Its place is told without a guess of the wait; the answer comes once the model is there."""
+    """Its place is told without a guess of the wait; the answer comes once the model is there.
+
+    How long one may wait for a slot says nothing about how long one may wait for a model.
+    """
     gate = tmp_path / "gate"
     binary = engines.late(tmp_path, gate)
-    model = f"{{source: demo, engine_binary: {binary}, load_wait: 60s, queue_notice_every: 200ms}}"
+    model = (
+        f"{{source: demo, engine_binary: {binary}, load_wait: 60s, queue_wait_max: 100ms, queue_notice_every: 200ms}}"
+    )
     gateway = start(f"models: {{demo: {model}}}", ready=False)
     with Client(gateway) as client:
         client.send(post(chat(stream=True)))

@@ -293,7 +293,6 @@ class _ViewSink:
                 if self._view.streams:
                     self._client.write(events)
                 return
-            self._watch.moved = True
             if self._place.first_s is None:
                 if _only_opens(events):
                     self._held += events
@@ -302,6 +301,7 @@ class _ViewSink:
                 self._place.first_s = time.monotonic()
                 if self._entry.first_token_s is None:
                     self._entry.first_token_s = self._place.first_s
+            self._watch.moved = True
             if self._model is not None:
                 events = events.replace(*self._model)
             shown = self._view.events(self._index, events)

@@ -145,7 +145,9 @@ class Lane:
         """How long a request waits that comes now. Raises as `turn` does where nothing is worth waiting for."""
         if self.ready:
             return wait_s
-        load_wait_s = min(max(self.load_wait_s, prefer_wait_s), wait_s)
+        load_wait_s = max(self.load_wait_s, prefer_wait_s)
+        if wait_s < self.limits.wait_s:  # the client allows less; the queue's own limit is none of loading
+            load_wait_s = min(load_wait_s, wait_s)
         if load_wait_s <= 0 or self.state == "failed":
             raise self.unready()
         return load_wait_s
