@@ -129,6 +129,13 @@ def _fail(request: Request, view: View | None, error: ApiError) -> None:
         request.entry.status = error.status
 
 
+def _note_reuse(entry: Entry) -> None:
+    entry.usage = entry.usage.without(entry.reused_tokens)
+    entry.note("cache", entry.cache)
+    if entry.reused_tokens:
+        entry.note("reused_tokens", entry.reused_tokens)
+
+
 def never_begun(parts: Parts, entry: Entry) -> None:
     """Books a request whose client left before its turn on the connection, or before the event loop came to it."""
     entry.begun = True
@@ -143,7 +150,8 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
         entry.usage = view.usage
         if not entry.usage.total_tokens:  # an engine that was cut off has not said it: its events are the tokens sent
             entry.usage = Usage(completion_tokens=view.events_seen)
-        entry.usage = entry.usage.without(entry.reused_tokens)
+        if entry.cache:
+            _note_reuse(entry)
     parts.ways.ended(entry)
     parts.metrics.book(entry)
     parts.log.request(entry)

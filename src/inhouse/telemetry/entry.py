@@ -11,11 +11,15 @@ from inhouse.telemetry.story import STEPS_MAX, Step
 HUNG_UP = 499
 """Status in logs and metrics of a request whose client left; nothing is sent with it (nginx's convention)."""
 
-FactName = Literal["credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked", "retries"]
+FactName = Literal[
+    "credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked", "retries", "cache", "reused_tokens"
+]
 FACTS: dict[FactName, str] = {
     "credential": "why nobody was proven: `missing`, `malformed`, `unknown`, `expired` or `revoked`",
     "trimmed_messages": "messages that were left out of a prompt that was too long",
     "trimmed_tokens": "tokens that were left out of it",
+    "cache": "where an answer that may be reused came from: `hit`, `shared` or `miss`",
+    "reused_tokens": "tokens of the answer that were not generated for this request",
     "retries": "replicas that failed before the first token, after which the request went on at another",
     "answer_tokens_asked": "the longer answer that the client asked for, where the model's limit took its place",
 }

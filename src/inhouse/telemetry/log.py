@@ -60,8 +60,6 @@ class Log:
             None if first_s is None else round(1000 * (first_s - arrived_s), 1),
             round(1000 * (entry.ended_s - arrived_s), 1),
             entry.code or UNSET,
-            entry.cache or UNSET,
-            entry.reused_tokens or UNSET,
         )
         self._append(line if not entry.facts else _fields(line) | {**entry.facts})
 
@@ -119,8 +117,6 @@ class _Request(msgspec.Struct, gc=False):
     ttft_ms: float | None
     e2e_ms: float
     code: str | UnsetType = UNSET
-    cache: str | UnsetType = UNSET
-    reused_tokens: int | UnsetType = UNSET
 
 
 def _fields(line: _Request) -> dict[str, Any]:
