@@ -270,7 +270,7 @@ class TextView(Tracking):
             raise_failure(payload)
             return []
         if chunk.usage is not None:
-            self._job_usage[job] = chunk.usage.noun()
+            self._counted(job, chunk.usage.noun())
         if chunk.choices:
             self.events_seen += 1
         return chunk.choices

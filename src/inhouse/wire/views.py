@@ -53,6 +53,11 @@ class Tracking:
         self._total = total
         return total
 
+    def _counted(self, job: int, usage: Usage) -> None:
+        """The engine has told what `job` used."""
+        self._job_usage[job] = usage
+        self._total = usage if len(self._job_usage) == 1 and job == 0 else None
+
     def tokens_of(self, job: int) -> int:
         usage = self._job_usage.get(job)
         return self.events_seen if usage is None else usage.total_tokens
@@ -72,8 +77,7 @@ class Tracking:
             raise_failure(payload)
             return None
         if chunk.usage is not None:
-            usage = self._job_usage[job] = chunk.usage.noun()
-            self._total = usage if len(self._job_usage) == 1 and job == 0 else None
+            self._counted(job, chunk.usage.noun())
         self.events_seen += 1
         return chunk
 
