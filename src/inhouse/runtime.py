@@ -38,6 +38,7 @@ from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_fleet import fleet_of
+from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.alarm import Alarm
@@ -118,8 +119,9 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
         alarm = Alarm(log)
         auth = _authenticator(stack, environ, store, log, alarm, audit, report)
-        ledger = exits.enter_context(contextlib.closing(SqliteLedger(folder)))
-        quotas = Quotas(stack, ledger, tell=alarm.state)
+        ledger = SqliteLedger(folder)
+        leased = exits.enter_context(contextlib.closing(LeasedLedger(ledger)))
+        quotas = Quotas(stack, leased, tell=alarm.state)
         exits.callback(quotas.close)
         lanes = {name: _lane(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))

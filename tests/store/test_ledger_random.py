@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from inhouse.store.ledger import Demand, Ledger, Limits, Now, Refusal, Reservation
+from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_memory import MemoryLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
 
@@ -31,7 +32,7 @@ class Model:
         self.spent: list[tuple[int, int]] = []
         self.days: dict[int, list[int]] = {}
         self.months: dict[int, list[int]] = {}
-        self.open: dict[int, Reservation] = {}
+        self.open: dict[tuple[int, int], Reservation] = {}
 
 
 class Machine(RuleBasedStateMachine):
@@ -40,7 +41,7 @@ class Machine(RuleBasedStateMachine):
         self.true_us = 10_000 * SECOND
         self.wall_ahead_us = 20_089 * DAY  # 2025-01-01
         self.models = {scope: Model() for scope in LIMITS}
-        self.holders: dict[int, tuple[int, Reservation]] = {}
+        self.holders: dict[tuple[int, int], Reservation] = {}
         self.ledgers: list[Ledger] = self.opened()
 
     def opened(self) -> list[Ledger]:
@@ -64,23 +65,23 @@ class Machine(RuleBasedStateMachine):
         if isinstance(answer, Refusal):
             assert any(self.might_not_fit(scope, tokens, money) for scope in scopes), answer
             return
-        self.holders[answer.number] = process, answer
+        self.holders[process, answer.number] = answer
         for scope in scopes:
             model = self.models[scope]
             model.let_in.append(self.true_us)
-            model.open[answer.number] = answer
+            model.open[process, answer.number] = answer
             model.days.setdefault(self.today, [0, 0])
             model.months.setdefault(self.month_of(self.today), [0, 0])
 
     @precondition(lambda self: self.holders)
     @rule(which=st.integers(0, 99), percent=st.integers(0, 120))
     def settle(self, which: int, percent: int) -> None:
-        number = sorted(self.holders)[which % len(self.holders)]
-        process, reservation = self.holders.pop(number)
+        process, number = sorted(self.holders)[which % len(self.holders)]
+        reservation = self.holders.pop((process, number))
         tokens, money = reservation.tokens * percent // 100, reservation.money * percent // 100
         for _ in range(2):
             self.ledgers[process].settle(reservation, tokens, money, self.now)
-        self.charge(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
+        self.charge(process, reservation, min(tokens, reservation.tokens), min(money, reservation.money))
 
     @rule(seconds=st.sampled_from([0.001, 0.9, 7.0, 30.0, 61.0]))
     def wait(self, seconds: float) -> None:
@@ -91,35 +92,44 @@ class Machine(RuleBasedStateMachine):
         self.wall_ahead_us = (20_089 + days) * DAY
 
     @invariant()
-    def no_limit_is_exceeded_and_nothing_is_lost(self) -> None:
+    def no_limit_is_exceeded(self) -> None:
         for scope, model in self.models.items():
-            live, limits = self.ledgers[0].live(scope, self.now), LIMITS[scope]
+            limits = LIMITS[scope]
             open_tokens = sum(reservation.tokens for reservation in model.open.values())
             since = self.true_us - 60 * SECOND
             spent = sum(tokens for at, tokens in model.spent if at > since) + open_tokens
             assert sum(at > since for at in model.let_in) <= (limits.requests_per_minute or 10**9)
             assert spent <= (limits.tokens_per_minute or 10**9)
             assert len(model.open) <= (limits.concurrent_requests or 10**9)
-            assert live["concurrent_requests"].held == len(model.open)
-            assert live["tokens_per_minute"].held == open_tokens
             for day, (tokens, money) in model.days.items():
                 held = [r for r in model.open.values() if r.day == day]
                 assert tokens + sum(r.tokens for r in held) <= (limits.tokens_per_day or 10**9)
                 assert money + sum(r.money for r in held) <= (limits.money_per_day or 10**9)
-                if day == self.today:
-                    assert live["tokens_per_day"] == (tokens, sum(r.tokens for r in held))
-                    assert live["money_per_day"] == (money, sum(r.money for r in held))
             for number, (tokens, money) in model.months.items():
                 held = [r for r in model.open.values() if self.month_of(r.day) == number]
                 assert tokens + sum(r.tokens for r in held) <= (limits.tokens_per_month or 10**9)
                 assert money + sum(r.money for r in held) <= (limits.money_per_month or 10**9)
-                if number == self.month_of(self.today):
-                    assert live["tokens_per_month"] == (tokens, sum(r.tokens for r in held))
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for scope, model in self.models.items():
+            live, held = self.ledgers[0].live(scope, self.now), model.open.values()
+            assert live["concurrent_requests"].held == len(held)
+            assert live["tokens_per_minute"].held == sum(reservation.tokens for reservation in held)
+            today = [r for r in held if r.day == self.today]
+            tokens, money = model.days.get(self.today, [0, 0])
+            assert live["tokens_per_day"] == (tokens, sum(r.tokens for r in today))
+            assert live["money_per_day"] == (money, sum(r.money for r in today))
+            this_month = [r for r in held if self.month_of(r.day) == self.month_of(self.today)]
+            tokens, _ = model.months.get(self.month_of(self.today), [0, 0])
+            assert live["tokens_per_month"] == (tokens, sum(r.tokens for r in this_month))
 
     def teardown(self) -> None:
         """Everything that is held can be given back, and then nothing is held."""
-        for process, reservation in self.holders.values():
+        for (process, _), reservation in self.holders.items():
             self.ledgers[process].settle(reservation, 0, 0, self.now)
+        for ledger in self.ledgers:
+            ledger.live("tenant:a", self.now)  # those with leases give back what lies idle
         for scope in LIMITS:
             assert {use.held for use in self.ledgers[0].live(scope, self.now).values()} == {0}
         for ledger in self.ledgers:
@@ -128,10 +138,10 @@ class Machine(RuleBasedStateMachine):
     def month_of(self, day: int) -> int:
         return (day - 20_089) // 31  # the machine knows only days from January 1 to February 1
 
-    def charge(self, reservation: Reservation, tokens: int, money: int) -> None:
+    def charge(self, process: int, reservation: Reservation, tokens: int, money: int) -> None:
         for scope in reservation.scopes:
             model = self.models[scope]
-            del model.open[reservation.number]
+            del model.open[process, reservation.number]
             model.spent.append((self.true_us, tokens))
             for sums in (model.days[reservation.day], model.months[self.month_of(reservation.day)]):
                 sums[0] += tokens
@@ -169,13 +179,66 @@ class TwoProcesses(Machine):
     @rule()
     def crash(self) -> None:
         self.ledgers[1].close()
-        left = [reservation for process, reservation in self.holders.values() if process == 1]
+        left = [reservation for (process, _), reservation in self.holders.items() if process == 1]
         assert self.ledgers[0].sweep(self.now) == len(left)
         for reservation in left:
-            del self.holders[reservation.number]
-            self.charge(reservation, reservation.tokens, reservation.money)
+            del self.holders[1, reservation.number]
+            self.charge(1, reservation, reservation.tokens, reservation.money)
         self.ledgers[1] = SqliteLedger(Path(self.folder.name))
         assert self.ledgers[1].sweep(self.now) == 0
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+
+class Leased(Machine):
+    """Requests are served out of a lease; the ledger behind learns of it now and then."""
+
+    def opened(self) -> list[Ledger]:
+        return [LeasedLedger(MemoryLedger(), part=1)]
+
+    def nothing_is_lost(self) -> None:
+        """Looked at now and then only, for a look gives back what lies idle."""
+
+    @rule()
+    def sweep(self) -> None:
+        for ledger in self.ledgers:
+            ledger.sweep(self.now)
+
+    @rule()
+    def look(self) -> None:
+        Machine.nothing_is_lost(self)
+
+
+class TwoLeased(Leased):
+    """Two processes, each with leases of its own; one of them ends with what its leases hold."""
+
+    def opened(self) -> list[Ledger]:
+        self.folder = tempfile.TemporaryDirectory()
+        return [LeasedLedger(SqliteLedger(Path(self.folder.name)), part=2) for _ in range(2)]
+
+    @rule()
+    def look(self) -> None:
+        for ledger in self.ledgers:
+            ledger.live("tenant:a", self.now)  # which gives back what lies idle
+        super().look()
+
+    @rule()
+    def crash(self) -> None:
+        """What lay idle in its leases is lost to everybody; what it had let in goes on to be counted."""
+        for scope in LIMITS:
+            self.ledgers[1].live(scope, self.now)
+        self.ledgers[1].close()
+        self.ledgers[0].sweep(self.now)
+        for (process, number), reservation in list(self.holders.items()):
+            if process == 1:
+                del self.holders[process, number]
+                self.charge(1, reservation, reservation.tokens, reservation.money)
+        self.ledgers[1] = LeasedLedger(SqliteLedger(Path(self.folder.name)), part=2)
+
+    def might_not_fit(self, scope: str, tokens: int, money: int) -> bool:
+        return True  # what lies idle in the other process may stand in the way
 
     def teardown(self) -> None:
         super().teardown()
@@ -186,3 +249,7 @@ TestInOneProcess = Machine.TestCase
 TestInOneProcess.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestInTwoProcesses = TwoProcesses.TestCase
 TestInTwoProcesses.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestLeased = Leased.TestCase
+TestLeased.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestTwoLeased = TwoLeased.TestCase
+TestTwoLeased.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)

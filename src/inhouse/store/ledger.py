@@ -57,6 +57,43 @@ class Limits(msgspec.Struct, frozen=True):
     concurrent_requests: int | None = None
 
 
+class Amounts(msgspec.Struct, frozen=True, gc=False):
+    """What requests take of a scope's limits: requests let in, places in flight, tokens, money."""
+
+    requests: int = 0
+    open: int = 0
+    tokens: int = 0
+    money: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.requests + other.requests,
+            self.open + other.open,
+            self.tokens + other.tokens,
+            self.money + other.money,
+        )
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.requests - other.requests,
+            self.open - other.open,
+            self.tokens - other.tokens,
+            self.money - other.money,
+        )
+
+    def least(self, other: Amounts) -> Amounts:
+        """The smaller one of each."""
+        return Amounts(
+            min(self.requests, other.requests),
+            min(self.open, other.open),
+            min(self.tokens, other.tokens),
+            min(self.money, other.money),
+        )
+
+
+NONE = Amounts()
+
+
 class Demand(msgspec.Struct, frozen=True):
     """A scope that a request counts for, and its limits."""
 
@@ -141,6 +178,39 @@ class UsageFilter(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes in a lease: an amount that one process may hand out to requests by itself.
+
+    `number` 0 makes a new lease; one that holds nothing any more ends. A lease belongs to the `day` it was made in and
+    grows on that day only.
+    """
+
+    number: int
+    demands: tuple[Demand, ...]
+    day: int
+    held: Amounts = NONE
+    """What the lease holds before."""
+    spent: Amounts = NONE
+    """Of it, what requests have used; the last of them at `spent_us`, on the steady clock."""
+    spent_us: int = 0
+    freed: Amounts = NONE
+    """Of it, what is given back."""
+    need: Amounts = NONE
+    """What one request needs on top: granted whole, or refused."""
+    want: Amounts = NONE
+    """What would be good to have beyond that: granted as far as it is no more than one `part`-th of what is left."""
+    part: int = 8
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+    """`number` 0: the lease is not known any more, and nothing is held by it."""
+
+    number: int
+    granted: Amounts
+    requests_rate: Rate | None = None
+    tokens_rate: Rate | None = None
+
+
 class Ledger(Protocol):
     """Safe to use from several threads. Every method may raise `StateError`; then nothing has changed."""
 
@@ -164,6 +234,9 @@ class Ledger(Protocol):
 
     def usage(self, wanted: UsageFilter) -> tuple[UsageRow, ...]:
         """What was counted, the oldest day first."""
+
+    def renew(self, renewals: Sequence[Renewal], now: Now) -> list[Renewed | Refusal]:
+        """All of them in one step; a refusal leaves that renewal's `spent` and `freed` done."""
 
     def close(self) -> None:
         """What is still reserved is charged in full by the next sweep of another process."""

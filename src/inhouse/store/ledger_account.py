@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import msgspec
 
-from inhouse.store.ledger import Demand, LimitName, Limits, Now, Shortage, Use
+from inhouse.store.ledger import Amounts, Demand, LimitName, Limits, Now, Shortage, Use
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -29,6 +29,7 @@ DAY_US = 86_400 * SECOND_US
 IN_FLIGHT_RETRY_US = SECOND_US
 """The guess where only requests in flight stand in the way."""
 PERIODS_KEPT = 8
+UNLIMITED = 1 << 60
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -54,6 +55,8 @@ class Account(msgspec.Struct, array_like=True):
     open_tokens: int = 0
     days: list[Period] = []
     months: list[Period] = []
+    leased_requests: int = 0
+    """Held to be let in later, without a new look at the account."""
 
     def advance(self, steady_us: int) -> bool:
         """Lets old entries go. True where entries from a clock that has started again were moved to now."""
@@ -66,31 +69,53 @@ class Account(msgspec.Struct, array_like=True):
             self.tokens_used -= _expire(self.tokens, steady_us)
         return mended
 
-    def hold(self, tokens: int, money: int, day: int, steady_us: int) -> None:
-        _append(self.requests, steady_us, 1)
-        self.requests_used += 1
-        self.open_requests += 1
-        self.open_tokens += tokens
+    def hold(self, amounts: Amounts, day: int) -> None:
+        self.leased_requests += amounts.requests
+        self.open_requests += amounts.open
+        self.open_tokens += amounts.tokens
         for period in (_period(self.days, day), _period(self.months, month_of(day))):
-            period.tokens_held += tokens
-            period.money_held += money
+            period.tokens_held += amounts.tokens
+            period.money_held += amounts.money
 
-    def settle(self, held: tuple[int, int], used: tuple[int, int], day: int, steady_us: int) -> None:
-        """`held` and `used` are tokens and money; `used` is nowhere above `held`. `day` is that of `hold`."""
-        self.open_requests -= 1
-        self.open_tokens -= held[0]
-        if used[0]:
-            _append(self.tokens, steady_us, used[0])
-            self.tokens_used += used[0]
+    def settle(self, spent: Amounts, freed: Amounts, day: int, steady_us: int) -> None:
+        """Of what is held, `spent` is used from now on and `freed` is held no more. `day` is that of `hold`.
+
+        Places in flight (`open`) are only freed.
+        """
+        self.leased_requests -= spent.requests + freed.requests
+        self.open_requests -= freed.open
+        self.open_tokens -= spent.tokens + freed.tokens
+        if spent.requests:
+            _append(self.requests, steady_us, spent.requests)
+            self.requests_used += spent.requests
+        if spent.tokens:
+            _append(self.tokens, steady_us, spent.tokens)
+            self.tokens_used += spent.tokens
         for period in (_period(self.days, day), _period(self.months, month_of(day))):
-            period.tokens_held -= held[0]
-            period.money_held -= held[1]
-            period.tokens_used += used[0]
-            period.money_used += used[1]
+            period.tokens_held -= spent.tokens + freed.tokens
+            period.money_held -= spent.money + freed.money
+            period.tokens_used += spent.tokens
+            period.money_used += spent.money
 
-    def shortages(self, demand: Demand, tokens: int, money: int, now: Now) -> list[Shortage]:
-        """The limits that a request would exceed. After `advance`."""
-        limits, found = demand.limits, []
+    def room(self, limits: Limits, now: Now) -> Amounts:
+        """What is left below every limit. After `advance`."""
+        day, month = _period(self.days, now.wall_us // DAY_US), _period(self.months, month_of(now.wall_us // DAY_US))
+        day_tokens, month_tokens = day.tokens_used + day.tokens_held, month.tokens_used + month.tokens_held
+        day_money, month_money = day.money_used + day.money_held, month.money_used + month.money_held
+        return Amounts(
+            requests=_left(limits.requests_per_minute, self.requests_used + self.leased_requests),
+            open=_left(limits.concurrent_requests, self.open_requests),
+            tokens=min(
+                _left(limits.tokens_per_minute, self.tokens_used + self.open_tokens),
+                _left(limits.tokens_per_day, day_tokens),
+                _left(limits.tokens_per_month, month_tokens),
+            ),
+            money=min(_left(limits.money_per_day, day_money), _left(limits.money_per_month, month_money)),
+        )
+
+    def shortages(self, demand: Demand, need: Amounts, now: Now) -> list[Shortage]:
+        """The limits that `need`, which is of one request at most, would exceed. After `advance`."""
+        limits, found, tokens, money = demand.limits, [], need.tokens, need.money
 
         def short(name: LimitName, limit: int, use: Use, asked: int, retry_after_us: int) -> None:
             by_others = use.used + asked <= limit
@@ -98,15 +123,15 @@ class Account(msgspec.Struct, array_like=True):
             found.append(Shortage(demand.scope, name, limit, use.used, use.held, asked, wait_us, by_others))
 
         limit = limits.requests_per_minute
-        if limit is not None and self.requests_used >= limit:
+        if limit is not None and self.requests_used + self.leased_requests + need.requests > limit:
             wait_us = _wait_us(self.requests, self.requests_used + 1 - limit, now.steady_us)
-            short("requests_per_minute", limit, Use(self.requests_used, 0), 1, wait_us)
+            short("requests_per_minute", limit, Use(self.requests_used, self.leased_requests), 1, wait_us)
         limit = limits.tokens_per_minute
         if limit is not None and self.tokens_used + self.open_tokens + tokens > limit:
             wait_us = _wait_us(self.tokens, self.tokens_used + tokens - limit, now.steady_us)
             short("tokens_per_minute", limit, Use(self.tokens_used, self.open_tokens), tokens, wait_us)
         limit = limits.concurrent_requests
-        if limit is not None and self.open_requests >= limit:
+        if limit is not None and self.open_requests + need.open > limit:
             short("concurrent_requests", limit, Use(0, self.open_requests), 1, IN_FLIGHT_RETRY_US)
         if limits.tokens_per_day is not None or limits.money_per_day is not None:
             day = _period(self.days, now.wall_us // DAY_US)
@@ -122,7 +147,7 @@ class Account(msgspec.Struct, array_like=True):
         """Used and held, by limit. After `advance`."""
         day, month = _period(self.days, now.wall_us // DAY_US), _period(self.months, month_of(now.wall_us // DAY_US))
         return {
-            "requests_per_minute": Use(self.requests_used, 0),
+            "requests_per_minute": Use(self.requests_used, self.leased_requests),
             "tokens_per_minute": Use(self.tokens_used, self.open_tokens),
             "tokens_per_day": Use(day.tokens_used, day.tokens_held),
             "tokens_per_month": Use(month.tokens_used, month.tokens_held),
@@ -130,6 +155,10 @@ class Account(msgspec.Struct, array_like=True):
             "money_per_month": Use(month.money_used, month.money_held),
             "concurrent_requests": Use(0, self.open_requests),
         }
+
+
+def _left(limit: int | None, taken: int) -> int:
+    return UNLIMITED if limit is None else max(0, limit - taken)
 
 
 @lru_cache(maxsize=64)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from inhouse.store.ledger import Demand, Now, Rate, Refusal, Reservation, Shortage
+from inhouse.store.ledger import (
+    NONE,
+    Amounts,
+    Demand,
+    Now,
+    Rate,
+    Refusal,
+    Renewal,
+    Renewed,
+    Reservation,
+    Shortage,
+)
 from inhouse.store.ledger_account import DAY_US, MINUTE_US, Account
 
+Pairs = Sequence[tuple[Account, Demand]]
 
-def advance(pairs: Sequence[tuple[Account, Demand]], now: Now) -> bool:
+
+def advance(pairs: Pairs, now: Now) -> bool:
     """Brings the accounts to now. True where one was mended, which has to be kept whatever comes next."""
     mended = False
     for account, _ in pairs:
@@ -16,11 +29,11 @@ def advance(pairs: Sequence[tuple[Account, Demand]], now: Now) -> bool:
     return mended
 
 
-def refuse(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now: Now) -> Refusal | None:
+def refuse(pairs: Pairs, need: Amounts, now: Now) -> Refusal | None:
     """Why a request cannot be let in by these accounts; None where it can. After `advance`."""
     short: list[Shortage] = []
     for account, demand in pairs:
-        short += account.shortages(demand, tokens, money, now)
+        short += account.shortages(demand, need, now)
     if not short:
         return None
     requests_rate, tokens_rate = _rates(pairs, now)
@@ -32,11 +45,16 @@ def refuse(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now
     )
 
 
-def take(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now: Now, number: int) -> Reservation:
-    """Holds the amounts in every account. After `refuse`, which said None."""
+def one_request(tokens: int, money: int) -> Amounts:
+    return Amounts(requests=1, open=1, tokens=tokens, money=money)
+
+
+def take(pairs: Pairs, tokens: int, money: int, now: Now, number: int) -> Reservation:
+    """Lets one request in and holds the amounts in every account. After `refuse`, which said None."""
     day = now.wall_us // DAY_US
     for account, _ in pairs:
-        account.hold(tokens, money, day, now.steady_us)
+        account.hold(one_request(tokens, money), day)
+        account.settle(Amounts(requests=1), NONE, day, now.steady_us)  # it counts from now on, whatever becomes of it
     requests_rate, tokens_rate = _rates(pairs, now)
     return Reservation(
         number=number,
@@ -51,21 +69,65 @@ def take(pairs: Sequence[tuple[Account, Demand]], tokens: int, money: int, now: 
 
 def give_back(accounts: Iterable[Account], reservation: Reservation, tokens: int, money: int, now: Now) -> None:
     """Settles the reservation in its accounts, for at most what it holds."""
-    held = (reservation.tokens, reservation.money)
-    used = (max(0, min(tokens, held[0])), max(0, min(money, held[1])))
+    spent = Amounts(
+        tokens=max(0, min(tokens, reservation.tokens)),
+        money=max(0, min(money, reservation.money)),
+    )
+    freed = Amounts(open=1, tokens=reservation.tokens, money=reservation.money) - spent
     for account in accounts:
-        account.settle(held, used, reservation.day, now.steady_us)
+        account.settle(spent, freed, reservation.day, now.steady_us)
 
 
-def _rates(pairs: Sequence[tuple[Account, Demand]], now: Now) -> tuple[Rate | None, Rate | None]:
+def renew(pairs: Pairs, renewal: Renewal, now: Now) -> tuple[Amounts, Refusal | None]:
+    """Changes a lease in its accounts; what it was granted. After `advance`."""
+    for account, _ in pairs:
+        account.settle(renewal.spent, renewal.freed, renewal.day, renewal.spent_us)
+    if renewal.day != now.wall_us // DAY_US:
+        return NONE, None
+    refusal = refuse(pairs, renewal.need, now) if renewal.need != NONE else None
+    if refusal is not None:
+        return NONE, refusal
+    granted = renewal.need + renewal.want.least(_spare(pairs, renewal, now)) if renewal.want != NONE else renewal.need
+    for account, _ in pairs:
+        account.hold(granted, renewal.day)
+    return granted, None
+
+
+def charge_lost(pairs: Pairs, renewal: Renewal) -> None:
+    """Charges what was spent of a lease that the accounts do not know any more."""
+    for account, _ in pairs:
+        account.hold(renewal.spent, renewal.day)
+        account.settle(renewal.spent, NONE, renewal.day, renewal.spent_us)
+
+
+def renewed(pairs: Pairs, number: int, granted: Amounts, now: Now) -> Renewed:
+    """The answer to a renewal that was not refused."""
+    requests_rate, tokens_rate = _rates(pairs, now)
+    return Renewed(number=number, granted=granted, requests_rate=requests_rate, tokens_rate=tokens_rate)
+
+
+def _spare(pairs: Pairs, renewal: Renewal, now: Now) -> Amounts:
+    """What a lease may have beyond what one request needs."""
+    rooms = [account.room(demand.limits, now) - renewal.need for account, demand in pairs]
+    return Amounts(
+        max(0, min(room.requests for room in rooms)) // renewal.part,
+        max(0, min(room.open for room in rooms)) // renewal.part,
+        max(0, min(room.tokens for room in rooms)) // renewal.part,
+        max(0, min(room.money for room in rooms)) // renewal.part,
+    )
+
+
+def _rates(pairs: Pairs, now: Now) -> tuple[Rate | None, Rate | None]:
     """The tightest limits per minute, of requests and of tokens. After `advance`."""
     requests: Rate | None = None
     tokens: Rate | None = None
     for account, demand in pairs:
         limit = demand.limits.requests_per_minute
-        if limit is not None and (requests is None or limit - account.requests_used < requests.remaining):
-            reset_us = account.requests[-2] + MINUTE_US - now.steady_us if account.requests else 0
-            requests = Rate(limit, max(0, limit - account.requests_used), reset_us)
+        if limit is not None:
+            remaining = limit - account.requests_used - account.leased_requests
+            if requests is None or remaining < requests.remaining:
+                reset_us = account.requests[-2] + MINUTE_US - now.steady_us if account.requests else 0
+                requests = Rate(limit, max(0, remaining), reset_us)
         limit = demand.limits.tokens_per_minute
         if limit is not None:
             remaining = limit - account.tokens_used - account.open_tokens

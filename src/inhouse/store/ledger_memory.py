@@ -5,9 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
-from inhouse.store.ledger import Demand, LimitName, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
+from inhouse.store.ledger import (
+    NONE,
+    Demand,
+    LimitName,
+    Now,
+    Refusal,
+    Renewal,
+    Renewed,
+    Reservation,
+    UsageFilter,
+    UsageRow,
+    Use,
+)
 from inhouse.store.ledger_account import Account
-from inhouse.store.ledger_booking import advance, give_back, refuse, take
+from inhouse.store.ledger_booking import advance, give_back, one_request, refuse, renew, renewed, take
 
 
 class MemoryLedger:
@@ -24,7 +36,7 @@ class MemoryLedger:
         with self._lock:
             pairs = [(self._accounts.get(demand.scope) or Account(), demand) for demand in demands]
             advance(pairs, now)
-            refusal = refuse(pairs, tokens, money, now)
+            refusal = refuse(pairs, one_request(tokens, money), now)
             if refusal is not None:
                 return refusal
             self._number += 1
@@ -39,6 +51,19 @@ class MemoryLedger:
                 return
             self._open.remove(reservation.number)
             give_back([self._accounts[scope] for scope in reservation.scopes], reservation, tokens, money, now)
+
+    def renew(self, renewals: Sequence[Renewal], now: Now) -> list[Renewed | Refusal]:
+        with self._lock:
+            return [self._renew(renewal, now) for renewal in renewals]
+
+    def _renew(self, renewal: Renewal, now: Now) -> Renewed | Refusal:
+        pairs = [(self._accounts.setdefault(demand.scope, Account()), demand) for demand in renewal.demands]
+        advance(pairs, now)
+        granted, refusal = renew(pairs, renewal, now)
+        if renewal.number == 0 and granted != NONE:
+            self._number += 1
+            return renewed(pairs, self._number, granted, now)
+        return refusal or renewed(pairs, renewal.number, granted, now)
 
     def sweep(self, now: Now) -> int:
         return 0

@@ -33,9 +33,32 @@ import msgspec
 
 from inhouse.errors import StateError
 from inhouse.store import folder
-from inhouse.store.ledger import Demand, LimitName, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
+from inhouse.store.ledger import (
+    NONE,
+    Amounts,
+    Demand,
+    LimitName,
+    Now,
+    Refusal,
+    Renewal,
+    Renewed,
+    Reservation,
+    UsageFilter,
+    UsageRow,
+    Use,
+)
 from inhouse.store.ledger_account import Account
-from inhouse.store.ledger_booking import advance, give_back, refuse, take
+from inhouse.store.ledger_booking import (
+    Pairs,
+    advance,
+    charge_lost,
+    give_back,
+    one_request,
+    refuse,
+    renew,
+    renewed,
+    take,
+)
 from inhouse.store.ledger_owner import Estate, Owner, claim
 from inhouse.store.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
 
@@ -90,7 +113,7 @@ class SqliteLedger:
                 accounts = self._accounts([demand.scope for demand in demands])
                 pairs = [(accounts[demand.scope], demand) for demand in demands]
                 mended = advance(pairs, now)
-                refusal = refuse(pairs, tokens, money, now)
+                refusal = refuse(pairs, one_request(tokens, money), now)
                 if refusal is not None:
                     if mended:
                         self._keep(accounts)
@@ -100,7 +123,7 @@ class SqliteLedger:
                 reservation = take(pairs, tokens, money, now, self._owner_id * _OWN + self._number)
                 self._keep(accounts)
                 self._connection.execute(
-                    "INSERT INTO ledger_reservations VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO ledger_reservations VALUES (?, ?, ?, ?, ?, 0, 1)",
                     (reservation.number, _encode(reservation.scopes), reservation.day, tokens, money),
                 )
                 transaction.commit()
@@ -112,6 +135,49 @@ class SqliteLedger:
             if gone.rowcount:
                 self._give_back(reservation, tokens, money, now)
                 transaction.commit()
+
+    def renew(self, renewals: Sequence[Renewal], now: Now) -> list[Renewed | Refusal]:
+        with self._lock, folder.telling_sqlite_errors(self._path):
+            if self._owner is None:
+                self._register()
+            with _Transaction(self) as transaction:
+                answers = [self._renew(renewal, now) for renewal in renewals]
+                transaction.commit()
+            return answers
+
+    def _renew(self, renewal: Renewal, now: Now) -> Renewed | Refusal:
+        accounts = self._accounts([demand.scope for demand in renewal.demands])
+        pairs: Pairs = [(accounts[demand.scope], demand) for demand in renewal.demands]
+        advance(pairs, now)
+        if renewal.number and not self._is_known(renewal.number):
+            charge_lost(pairs, renewal)
+            self._keep(accounts)
+            return renewed(pairs, 0, NONE, now)
+        granted, refusal = renew(pairs, renewal, now)
+        number = self._write_lease(renewal, renewal.held - renewal.spent - renewal.freed + granted)
+        self._keep(accounts)
+        return refusal or renewed(pairs, number, granted, now)
+
+    def _is_known(self, number: int) -> bool:
+        found = self._connection.execute("SELECT 1 FROM ledger_reservations WHERE id = ?", (number,)).fetchone()
+        return found is not None
+
+    def _write_lease(self, renewal: Renewal, held: Amounts) -> int:
+        """The row of what the lease holds from now on; its number, 0 where there is none."""
+        number = renewal.number
+        if held == NONE:
+            if number:
+                self._connection.execute("DELETE FROM ledger_reservations WHERE id = ?", (number,))
+            return 0
+        if not number:
+            self._number += 1
+            number = self._owner_id * _OWN + self._number
+        scopes = _encode([demand.scope for demand in renewal.demands])
+        self._connection.execute(
+            "REPLACE INTO ledger_reservations VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, scopes, renewal.day, held.tokens, held.money, held.requests, held.open),
+        )
+        return number
 
     def sweep(self, now: Now) -> int:
         """Also takes the place among the owners at once, so that a start fails where nothing can be written."""
@@ -219,12 +285,16 @@ class SqliteLedger:
             return 0
         with _closing(estate), folder.telling_sqlite_errors(self._path), _Transaction(self) as transaction:
             rows = self._connection.execute(
-                "DELETE FROM ledger_reservations WHERE id BETWEEN ? AND ? RETURNING id, scopes, day, tokens, money",
+                "DELETE FROM ledger_reservations WHERE id BETWEEN ? AND ? "
+                "RETURNING scopes, day, tokens, money, requests, open",
                 (owner_id * _OWN, (owner_id + 1) * _OWN - 1),
             ).fetchall()
-            for number, scopes, day, tokens, money in rows:
-                left = Reservation(number=number, scopes=_decode_scopes(scopes), day=day, tokens=tokens, money=money)
-                self._give_back(left, tokens, money, now)
+            for scopes, day, tokens, money, requests, places in rows:
+                accounts = self._accounts(_decode_scopes(scopes))
+                for account in accounts.values():
+                    spent = Amounts(requests=requests, tokens=tokens, money=money)
+                    account.settle(spent, Amounts(open=places), day, now.steady_us)
+                self._keep(accounts)
             self._connection.execute("DELETE FROM ledger_owners WHERE id = ?", (owner_id,))
             transaction.commit()
             return len(rows)

@@ -68,6 +68,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TRIGGER key_changed AFTER UPDATE ON keys BEGIN UPDATE key_changes SET changes = changes + 1; END",
         "CREATE TRIGGER key_removed AFTER DELETE ON keys BEGIN UPDATE key_changes SET changes = changes + 1; END",
     ),
+    (
+        "ALTER TABLE ledger_reservations ADD COLUMN requests INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE ledger_reservations ADD COLUMN open INTEGER NOT NULL DEFAULT 1",
+    ),
 )
 
 KNOWN_VERSION = len(MIGRATIONS)
