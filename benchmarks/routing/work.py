@@ -52,6 +52,8 @@ def conversations(
         prompt = before + message
         name = f"{user}/{number}"
         request = Request(prompt, answer_tokens=chance.randint(16, 64), tenant=f"t{user}")
+        if policy == "session":
+            request.session = name
         request.beginnings = (("system", len(system) // 4), (name, len(prompt) // 4))
 
         def over(ended: Request) -> None:

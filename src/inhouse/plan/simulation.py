@@ -66,6 +66,7 @@ class Request:
     prompt: bytes
     answer_tokens: int
     tenant: str = "default"
+    session: str = ""
     beginnings: tuple[tuple[str, int], ...] = ()
     over: Callable[[Request], None] | None = None
     """Called when it has ended."""
@@ -229,7 +230,7 @@ class Simulation:
             self._end(request, "no quota", 0)
             return
         request._reservation = held
-        request._ask = RouteAsk(request.prompt)
+        request._ask = RouteAsk(request.prompt, request.session)
         ticket = Ticket(
             lambda error: self.at(self.now_s, lambda: self._woken(request, error)),
             self.now_s + self.plan.queue_wait_s,
