@@ -37,8 +37,6 @@ class Request(direct.Client, Protocol):
     """Where the caller's limits stand; they go with the answer."""
     demanded: str
     """The model that the caller wants past the route (`x-inhouse-model`), "" where none."""
-    session: str
-    """What the requests of one conversation have in common (`x-inhouse-session`), "" where nothing."""
     notes: list[tuple[bytes, bytes]]
     """What was changed about the request on its way, as headers of the answer."""
 

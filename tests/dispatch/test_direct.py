@@ -63,6 +63,7 @@ class FakeLane:
 
 class FakeClient:
     prefer_wait_s = 0.0
+    session = ""
 
     def __init__(self) -> None:
         self.written = b""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -20,6 +21,7 @@ models:
   cloud: {{source: demo, engine_binary: {fake}, external: true}}
   good: {{source: demo, engine_binary: {fake}}}
   bad: {{source: demo, engine_binary: {fake}, engine_args: [--error-rate, '1']}}
+  twins: {{source: demo, replicas: 3, engine_binary: {fake}, routing: {{policy: session}}}}
 tenants:
   open: {{data_may_leave: true}}
 routes:
@@ -44,7 +46,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     fake.write_text(f'#!/bin/sh\nexec {sys.executable} -m inhouse fake-engine "$@"\n')
     fake.chmod(0o755)
     with serving(folder, STACK.format(fake=fake)) as running:
-        for _ in range(4):
+        for _ in range(7):
             running.wait_for(event="replica", state="ready")
         yield running
 
@@ -58,8 +60,8 @@ def client(door: Gateway, own: str = KEY) -> openai.OpenAI:
     return openai.OpenAI(base_url=door.base_url, api_key=own, max_retries=0)
 
 
-def who(caller: openai.OpenAI, model: str, text: str = "hello", **headers: str) -> str:
-    """The model that answered."""
+def story(caller: openai.OpenAI, model: str, text: str = "hello", **headers: str) -> dict[str, Any]:
+    """How a request fared, as the gateway tells it."""
     messages = [{"role": "user", "content": text}]
     raw = caller.chat.completions.with_raw_response.create(
         model=model, messages=messages, max_tokens=4, extra_headers=headers
@@ -70,7 +72,13 @@ def who(caller: openai.OpenAI, model: str, text: str = "hello", **headers: str) 
         headers={"authorization": f"Bearer {caller.api_key}"},
     )
     with urllib.request.urlopen(explained, timeout=10) as response:
-        return str(json.load(response)["requests"][0]["model"])
+        told: dict[str, Any] = json.load(response)["requests"][0]
+    return told
+
+
+def who(caller: openai.OpenAI, model: str, text: str = "hello", **headers: str) -> str:
+    """The model that answered."""
+    return str(story(caller, model, text, **headers)["model"])
 
 
 def metric(door: Gateway, name: str) -> float:
@@ -126,6 +134,18 @@ def test_an_override(door: Gateway) -> None:
         assert who(caller, "chat", **{"x-inhouse-model": "good"}) == "good"
         with pytest.raises(openai.PermissionDeniedError, match="may not leave"):
             who(caller, "chat", **{"x-inhouse-model": "cloud"})
+
+
+def test_a_session(door: Gateway) -> None:
+    """Its requests go to one replica, those of other sessions to others too."""
+    homes: dict[str, set[str]] = {}
+    with client(door) as caller:
+        for number in range(24):
+            session = f"s{number % 8}"
+            told = story(caller, "twins", **{"x-inhouse-session": session})
+            homes.setdefault(session, set()).update(step["endpoint"] for step in told["steps"] if "endpoint" in step)
+    assert [len(replicas) for replicas in homes.values()] == [1] * 8
+    assert len(set.union(*homes.values())) > 1
 
 
 def test_a_name_that_leads_nowhere(door: Gateway) -> None:

@@ -52,6 +52,10 @@ class Client(Protocol):
     def prefer_wait_s(self) -> float:
         """How long the client offers to wait for a model that loads (`Prefer: wait=…`)."""
 
+    @property
+    def session(self) -> str:
+        """What the requests of one conversation have in common (`x-inhouse-session`), "" where nothing."""
+
     def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
         """Those of the lane, lowered where the client wants that. `kept_alive`: it hears something while it waits."""
 
@@ -179,7 +183,7 @@ async def _in_turn(
 async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
     """At one replica after the other, until one has answered with its first token."""
     places = lane.places
-    ask = RouteAsk(job.body)
+    ask = RouteAsk(job.body, f"{entry.tenant}:{client.session}" if client.session else "")
     while True:
         place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
         entry.step(Asked(place.began_s, place.member.id, index))

@@ -163,6 +163,7 @@ class Flight:
     """One generation and its followers. To the engine's side it is a client that is never slower than its quickest."""
 
     prefer_wait_s = math.inf
+    session = ""
 
     def __init__(self, flights: Flights, key: bytes, streams: bool, now_s: float) -> None:
         self.key = key
