@@ -13,7 +13,7 @@ from typing import Any
 from inhouse import errors
 from inhouse.cli import reference as cli_reference
 from inhouse.config import reference as config_reference
-from inhouse.core import Usage
+from inhouse.core import Endpoint, Usage
 from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
@@ -140,6 +140,9 @@ def _example(kind: type[errors.ApiError]) -> errors.ApiError:
     return kind("")
 
 
+_ENDPOINT = Endpoint("chat-0", slots=1, running=0, waiting=0, kv_used=0.0, prefix_hits=0.0, ttft_s=0.1, tpot_s=0.1)
+
+
 def _metric_rows() -> Iterator[str]:
     """Each metric is used once, so that it shows its labels."""
     metrics = Metrics(
@@ -150,8 +153,9 @@ def _metric_rows() -> Iterator[str]:
         "id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1), cache="hit"
     )
     metrics.book(entry)
-    metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True))
+    metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True, retries=1))
     metrics.restarted("chat")
+    metrics.watch_endpoints(lambda: [("chat", _ENDPOINT)])
     metrics.watch_audit(lambda: AuditReading(written=1, lost=0, pending=0, failing=False))
     metrics.flush()
     for family in metrics.registry.collect():

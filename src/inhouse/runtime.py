@@ -20,7 +20,7 @@ from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
 from inhouse.config import CacheSpec, IssuerSpec, ModelSpec, Stack, state_folder
-from inhouse.core import ANONYMOUS, FetchReport, Identity, KeyMinted, ReplicaReport, Report
+from inhouse.core import ANONYMOUS, Endpoint, FetchReport, Identity, KeyMinted, ReplicaReport, Report
 from inhouse.dispatch.cache import Cache
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.holdings import watch_process
@@ -127,6 +127,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         metrics = Metrics(functools.partial(_readings, lanes))
         ways = Ways(stack, lanes, log, metrics, asyncio.get_running_loop().time, seed=secrets.randbits(32))
         metrics.canaries = ways.readings
+        metrics.watch_endpoints(functools.partial(_endpoints, lanes))
         metrics.watch_audit(audit.reading)
         identify = auth.identify if stack.auth.enabled else _anyone
         recent = Recent(requests_max=stack.explain.requests_max, bytes_max=stack.explain.bytes_max)
@@ -157,7 +158,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             own.mkdir(mode=0o700)
             told = functools.partial(_told, parts, report)
             if spec.source is None:
-                fleet = fleet_of(lanes[name], spec, environ, told, functools.partial(_fault, parts, name))
+                fleet = fleet_of(stack, lanes[name], spec, environ, told, functools.partial(_fault, parts, name))
                 parts.sweepers.append(fleet.sweep)
                 coroutine = fleet.run()
             else:
@@ -300,6 +301,12 @@ class Shares:
             if len(self._found) < _SHARES_MAX:
                 self._found[tenant] = share
         return share
+
+
+def _endpoints(lanes: Mapping[str, Lane]) -> Iterator[tuple[str, Endpoint]]:
+    for lane in lanes.values():
+        for endpoint in lane.places.endpoints():
+            yield lane.model, endpoint
 
 
 def _readings(lanes: Mapping[str, Lane]) -> Iterator[LaneReading]:

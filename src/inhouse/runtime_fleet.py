@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from inhouse.config import ModelSpec
+from inhouse.config import ModelSpec, Stack
 from inhouse.core import ReplicaReport
 from inhouse.dispatch.lane import Lane
 from inhouse.engines import addresses
 from inhouse.engines.discovery import Listed, Resolved, Source
 from inhouse.engines.fleet import Fleet
 from inhouse.engines.http import Address
+from inhouse.engines.kubernetes import EndpointSlices, cluster_of
 from inhouse.engines.member import Member
 from inhouse.engines.remote import Remote, Watch
 from inhouse.errors import StackError
@@ -20,6 +21,7 @@ _KEY_BYTES_MAX = 16 * 1024
 
 
 def fleet_of(
+    stack: Stack,
     lane: Lane,
     spec: ModelSpec,
     environ: Mapping[str, str],
@@ -51,16 +53,20 @@ def fleet_of(
             upstream_model=spec.upstream_model,
         )
 
-    return Fleet(_sources(lane, spec), make, lane.places, fault=fault)
+    return Fleet(_sources(stack, lane, spec, environ), make, lane.places, fault=fault)
 
 
-def _sources(lane: Lane, spec: ModelSpec) -> list[Source]:
+def _sources(stack: Stack, lane: Lane, spec: ModelSpec, environ: Mapping[str, str]) -> list[Source]:
     tls = addresses.trust(spec.ca_file, f"models.{lane.model}.ca_file")
     listed: dict[str, Address] = {}
     sources: list[Source] = []
     for text in spec.endpoints:
         found = addresses.read(text, tls)
-        if isinstance(found, addresses.Name):
+        if isinstance(found, addresses.Name) and found.scheme == "k8s":
+            where = stack.kubernetes
+            cluster = cluster_of(environ, where.api, where.token_file, where.ca_file)
+            sources.append(EndpointSlices(cluster, found, tls))
+        elif isinstance(found, addresses.Name):
             sources.append(Resolved(found, tls, interval_s=spec.probe.resolve_interval))
         else:
             listed[found[0]] = found[1]

@@ -77,3 +77,10 @@ def together(gateway: Gateway, bodies: list[dict[str, Any]]) -> list[Answer]:
     """All at once."""
     with ThreadPoolExecutor(len(bodies)) as pool:
         return list(pool.map(lambda body: ask(gateway, post(body)), bodies))
+
+
+def seen(engine: FakeEngine) -> int:
+    """Requests that it has had, those that still run among them."""
+    stats = engine.stats()
+    found: int = stats["requests"] + stats["running"]
+    return found

@@ -12,7 +12,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from inhouse import __version__
-from inhouse.cli import audit, chat, config, explain, fake_engine, keys, models, serve, tenants, usage, version
+from inhouse.cli import (
+    audit,
+    chat,
+    config,
+    endpoints,
+    explain,
+    fake_engine,
+    keys,
+    models,
+    serve,
+    tenants,
+    usage,
+    version,
+)
 from inhouse.cli.options import examples
 from inhouse.errors import InhouseError
 
@@ -34,6 +47,7 @@ app.command(epilog=usage.EXAMPLES)(usage.usage)
 app.command(epilog=explain.EXAMPLES)(explain.explain)
 app.add_typer(audit.app, name="audit")
 app.add_typer(models.app, name="models")
+app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(config.app, name="config")
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command(epilog=version.EXAMPLES)(version.version)

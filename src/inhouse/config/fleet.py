@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -50,6 +51,13 @@ def _secret(text: str | None) -> str | None:
     return text
 
 
+def _api(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}/?", text):
+        raise ValueError("not an address such as https://10.0.0.1:6443")
+    return text
+
+
+KubernetesApi = Annotated[str | None, AfterValidator(_api)]
 EndpointText = Annotated[str, AfterValidator(_endpoint)]
 SecretReference = Annotated[str | None, AfterValidator(_secret)]
 
@@ -71,6 +79,21 @@ class ProbeSpec(Section):
     )
     resolve_interval: Duration = setting(
         5.0, "Pause between two look-ups of a `dns://` name.", unit="seconds", ge=0.1, le=3600
+    )
+
+
+class KubernetesSpec(Section):
+    """The cluster that `k8s://` endpoints are in; in a pod, nothing of it needs to be set."""
+
+    api: KubernetesApi = setting(
+        None, "Its API server; without it, that of the cluster this runs in.", example="https://10.0.0.1:6443"
+    )
+    token_file: Path = setting(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        "Token of a service account that may list and watch EndpointSlices; read anew each time.",
+    )
+    ca_file: Path = setting(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"), "Authorities that vouch for the API server."
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inhouse.config.cache import CacheSpec
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, contradiction, setting
-from inhouse.config.fleet import EndpointText, EngineName, ProbeSpec, SecretReference, check_place
+from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
 from inhouse.config.records import AuditSpec, ExplainSpec
@@ -245,6 +245,9 @@ class Stack(Section):
     explain: ExplainSpec = Field(default_factory=ExplainSpec, description="What is remembered of the last requests.")
     routes: dict[ModelName, RouteSpec] = Field(
         default_factory=dict, description="Names that clients send and the models that answer to them."
+    )
+    kubernetes: KubernetesSpec = Field(
+        default_factory=KubernetesSpec, description="The cluster that `k8s://` endpoints are in."
     )
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 

@@ -34,6 +34,7 @@ from inhouse.errors import (
 from inhouse.gateway.admin_keys import AdminKeys
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.body import read_body
+from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
@@ -69,7 +70,7 @@ _detokenize = RequestDecoder(DetokenizeRequest)
 
 def build(parts: Parts) -> ASGIApp:
     """The app for one process."""
-    doors, records, keys = _Doors(parts), Records(parts), AdminKeys(parts)
+    doors, records, keys, endpoints = _Doors(parts), Records(parts), AdminKeys(parts), Endpoints(parts)
     get, post = ["GET"], ["POST"]
     routes = [
         Route("/", doors.index, methods=get),
@@ -88,6 +89,9 @@ def build(parts: Parts) -> ASGIApp:
         Route("/v1/messages/count_tokens", doors.guarded(doors.count_tokens, "tokens.count"), methods=post),
         Route("/admin/audit", doors.guarded(records.audit, "audit.read"), methods=get),
         Route("/admin/requests/{id:path}", doors.guarded(records.explain, "requests.read_own"), methods=get),
+        Route("/admin/endpoints", doors.guarded(endpoints.list, "endpoints.read"), methods=get),
+        Route("/admin/endpoints/{id:path}/drain", doors.guarded(endpoints.drain, "endpoints.manage"), methods=post),
+        Route("/admin/endpoints/{id:path}/undrain", doors.guarded(endpoints.undrain, "endpoints.manage"), methods=post),
         Route("/admin/keys", doors.guarded(keys.list, "keys.read"), methods=get),
         Route("/admin/keys", doors.guarded(keys.create, "keys.manage"), methods=post),
         Route("/admin/keys/{id}/rotate", doors.guarded(keys.rotate, "keys.manage"), methods=post),

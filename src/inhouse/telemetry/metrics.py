@@ -14,7 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from inhouse.core import Endpoint
 from inhouse.telemetry.audit import AuditReading
+from inhouse.telemetry.endpoints import Endpoints
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.times import Times
 
@@ -70,6 +72,10 @@ class Metrics:
             "inhouse_streams_broken", "Streams that ended with an error event.", ["model"], registry=registry
         )
         self._restarts = Counter("inhouse_engine_restarts", "Engines that ended unasked.", ["model"], registry=registry)
+        self._retries = Counter(
+            "inhouse_retries", "Replicas that failed before the first token, whose request went on.", ["model"],
+            registry=registry,
+        )  # fmt: skip
         self._rollbacks = Counter(
             "inhouse_canary_rollbacks", "Canaries that broke their guard.", ["route"], registry=registry
         )
@@ -96,6 +102,10 @@ class Metrics:
         """`read` is asked at each scrape."""
         self.registry.register(_AuditState(read))
 
+    def watch_endpoints(self, read: Callable[[], Iterable[tuple[str, Endpoint]]]) -> None:
+        """`read` gives a model and its endpoint, for each of them, at each scrape."""
+        self.registry.register(Endpoints(read))
+
     def restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()
 
@@ -118,6 +128,8 @@ class Metrics:
             if entry.cache:
                 _add(reuse, (entry.model, entry.cache), 1)
                 _add(tokens, (entry.model, "reused"), entry.reused_tokens)
+            if entry.retries:
+                self._retries.labels(entry.model).inc(entry.retries)
             if entry.failed:
                 self._broken.labels(entry.model).inc()
             if entry.status in (200, HUNG_UP):

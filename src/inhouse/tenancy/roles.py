@@ -31,6 +31,8 @@ Permission = Literal[
     "audit.read",
     "requests.read_own",
     "requests.read",
+    "endpoints.read",
+    "endpoints.manage",
     "route.override",
     "chaos.run",
 ]
@@ -49,6 +51,8 @@ PERMISSIONS: dict[Permission, str] = {
     "audit.read": "read the audit log",
     "requests.read_own": "see how a request of one's own tenant fared",
     "requests.read": "see how any request fared",
+    "endpoints.read": "see every replica and what it reports",
+    "endpoints.manage": "drain and undrain replicas",
     "route.override": "choose the endpoint that answers, past the routing policy",
     "chaos.run": "inject faults",
 }
@@ -67,6 +71,8 @@ ROLES: dict[str, frozenset[Permission]] = {
             "keys.read",
             "requests.read_own",
             "requests.read",
+            "endpoints.read",
+            "endpoints.manage",
             "route.override",
             "chaos.run",
         }
@@ -85,6 +91,7 @@ ROLES: dict[str, frozenset[Permission]] = {
             "audit.read",
             "requests.read_own",
             "requests.read",
+            "endpoints.read",
         }
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inhouse.wire.chat import ChatRequest
 from inhouse.wire.completions import CompletionRequest
 from inhouse.wire.embeddings import EmbeddingRequest
+from inhouse.wire.endpoints import ENDPOINTS
 from inhouse.wire.generate import GenerateBody, GenerateRequest
 from inhouse.wire.messages import TokenCount
 from inhouse.wire.messages_errors import ErrorObject
@@ -202,5 +203,6 @@ OPERATIONS = (
         errors=(),
         open=True,
     ),
+    *ENDPOINTS,
     *ADMIN,
 )
