@@ -46,7 +46,7 @@ def session() -> Iterator[requests.Session]:
 
 @schema.parametrize()
 @hypothesis.settings(
-    max_examples=25,
+    max_examples=40,
     derandomize=True,
     database=None,
     deadline=None,
