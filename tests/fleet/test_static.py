@@ -90,6 +90,27 @@ def test_a_request_that_is_wrong_is_not_tried_elsewhere(fakes: Fakes, start: Sta
     assert sum(served(engine) for engine in engines) <= 1
 
 
+def test_the_story_of_a_request_that_was_tried_again(fakes: Fakes, start: Start) -> None:
+    """It names who could have had it, who failed and with what, and who answered."""
+    good, bad = fakes(2)
+    more = "routing: {policy: round-robin, retries: {percent: 1000, floor_per_second: 1000}}"
+    gateway = start(stack([good, bad], more), ready=2)
+    bad.set(error_rate=1, error_status=500)
+    ids = [f"story-{number}" for number in range(2)]  # one of them goes to the bad one first
+    for name in ids:
+        assert ask(gateway, post(chat(), f"x-request-id: {name}")).status == 200
+    stories = [gateway.get(f"/admin/requests/{name}")["requests"][0] for name in ids]
+    steps = next(story["steps"] for story in stories if any(step["what"] == "failed" for step in story["steps"]))
+    kinds = [step["what"] for step in steps if step["what"] in ("picked", "asked", "failed")]
+    assert kinds == ["picked", "asked", "failed", "picked", "asked"]
+    first, second = (step for step in steps if step["what"] == "picked")
+    assert (first["endpoint"], second["endpoint"]) == tuple(
+        engine.url.removeprefix("http://") for engine in (bad, good)
+    )
+    assert {candidate["endpoint"] for candidate in first["candidates"]} == {first["endpoint"], second["endpoint"]}
+    assert [candidate["out"] for candidate in second["candidates"]] == ["", "tried already"]
+
+
 def test_all_fail(fakes: Fakes, start: Start) -> None:
     """The client is told, with the engine's own failure, at once."""
     engines = fakes(2)

@@ -21,6 +21,7 @@ from inhouse.admission.turns import Ask
 from inhouse.dispatch.flights import Flight, Flights
 from inhouse.dispatch.follower import Follower, Source
 from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.picked import picked
 from inhouse.dispatch.places import Place
 from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
@@ -186,6 +187,8 @@ async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Clie
     ask = RouteAsk(job.body, f"{entry.tenant}:{client.session}" if client.session else "")
     while True:
         place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
+        if place.pick is not None and lane.router is not None and len(places.members) > 1:
+            entry.step(picked(place, place.pick, lane.router.settings.policy))
         entry.step(Asked(place.began_s, place.member.id, index))
         try:
             await _ask_engine(index, job, view, lane, client, entry, watch, place)

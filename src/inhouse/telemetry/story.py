@@ -24,7 +24,8 @@ class Held(msgspec.Struct, frozen=True, tag_field="what", tag="held"):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An endpoint that could have been picked. Each score is between 0 and 1, `score` is their weighted sum."""
+    """An endpoint that could have been picked. `score` is between 0 and 1; `scores` are what it was made of: `load` in
+    requests there, `prefix` as the part of the prompt that it knows."""
 
     endpoint: str
     score: float | None = None
