@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from rawhttp import Client, Start, ask, chat, descendants, head, in_service, post, still_works, until
 
 import engines
+from inhouse.store.sqlite import SqliteStore
+from inhouse.tenancy import keys
 from serving import KEY
 
 MARK = "xq7canary"
@@ -64,7 +67,7 @@ def requests(text: str) -> Iterator[bytes]:
     yield head("GET", "/v1/models", f"Authorization: Bearer {text}-0123456789abcdef", key=None)
     yield head("GET", "/v1/models", f"x-api-key: ih-{text}-0123456789abcdef", key=None)
     yield head("POST", "/v1/chat/completions", f"Authorization: Basic {text}", key=None)
-    yield post(chat(), f"Prefer: wait={text}", f"X-Request-Id: {text}")
+    yield post(chat(), f"Prefer: wait={text}", f"X-Request-Id: what I asked was {text}")
     yield f"{text} / HTTP/1.1\r\n\r\n".encode()
     yield f"GET / HTTP/1.1\r\n{text}\r\n\r\n".encode()
 
@@ -94,8 +97,25 @@ def test_canaries(start: Start, tmp_path: Path, temporary: Path) -> None:
     still_works(gateway)
     until(lambda: in_service(gateway) == 0, "all is over")
 
+    with SqliteStore(gateway.state_dir) as store:
+        admin = keys.mint(store, note="", rights=keys.Rights(roles=frozenset({"admin"})), now=time.time()).key
+    until(
+        lambda: len(ask(gateway, head("GET", "/admin/audit?limit=1000", key=admin)).json["data"]) > 30, "it is audited"
+    )
+    audit = ask(gateway, head("GET", "/admin/audit?limit=1000", key=admin))
+    ids = [record["id"] for record in audit.json["data"] if record["kind"] == "request"]
+    stories = [ask(gateway, head("GET", f"/admin/requests/{one}", key=admin)) for one in ids]
+    assert {story.status for story in stories} == {200}
+    statuses = {record.get("status") for record in audit.json["data"]}
+    assert {200, 400, 401, 404} <= statuses, "what is audited and explained are all kinds of endings"
+
     seen = {
         "the event of the crash": crash,
+        "the audit": audit.body,
+        "stories": b"".join(story.body for story in stories),
+        "keys": ask(gateway, head("GET", "/admin/keys?all=true", key=admin)).body,
+        "tenants": ask(gateway, head("GET", "/admin/tenants", key=admin)).body,
+        "usage": ask(gateway, head("GET", "/admin/usage", key=admin)).body,
         "metrics": ask(gateway, head("GET", "/metrics", key=None)).body,
         "slots": ask(gateway, head("GET", "/slots")).body,
         "models": ask(gateway, head("GET", "/v1/models")).body,
@@ -114,6 +134,8 @@ def test_canaries(start: Start, tmp_path: Path, temporary: Path) -> None:
     for where, data in seen.items():
         assert MARK.encode() not in data.lower(), where
         assert KEY.encode() not in data, where
+        assert admin.encode() not in data, where
+        assert admin.split("-", 3)[3].encode() not in data, where
     assert b"Traceback" not in seen["standard error"]
 
 

@@ -56,5 +56,8 @@ class Recent:
 
 
 def _bytes_of(entry: Entry) -> int:
-    candidates = sum(len(step.candidates) for step in entry.steps if type(step) is Picked)
-    return _STEP_BYTES * len(entry.steps) + _CANDIDATE_BYTES * candidates
+    size = _STEP_BYTES * len(entry.steps)
+    for step in entry.steps:
+        if type(step) is Picked:
+            size += _CANDIDATE_BYTES * len(step.candidates)
+    return size
