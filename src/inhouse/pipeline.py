@@ -22,10 +22,20 @@ from inhouse.core import Identity, Usage
 from inhouse.dispatch import direct
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prepare import prepare
-from inhouse.errors import ApiError, AuditUnavailable, InternalError, QueueFull, ShuttingDown, Unauthorized, Unavailable
-from inhouse.runtime import Parts, place_of
+from inhouse.errors import (
+    ApiError,
+    AuditUnavailable,
+    InternalError,
+    QueueFull,
+    RateLimited,
+    ShuttingDown,
+    Unauthorized,
+    Unavailable,
+)
+from inhouse.runtime import Parts
 from inhouse.telemetry.entry import HUNG_UP, Entry
-from inhouse.telemetry.story import Held
+from inhouse.telemetry.log import place_of
+from inhouse.telemetry.story import Held, Limited
 from inhouse.tenancy.roles import require
 from inhouse.wire.call import Call, View
 
@@ -89,6 +99,8 @@ async def answer(parts: Parts, request: Request) -> None:
         entry.note("credential", error.why)
         _fail(request, view, error)
     except ApiError as error:
+        if isinstance(error, RateLimited):
+            entry.step(Limited(asyncio.get_running_loop().time(), error.limits))
         _fail(request, view, error)
     except asyncio.CancelledError:
         reason = request.stopped_by()

@@ -27,6 +27,7 @@ def fleet_of(
     environ: Mapping[str, str],
     tell: Callable[[ReplicaReport], None],
     fault: Callable[[BaseException], None],
+    trouble: Callable[[str], None],
 ) -> Fleet:
     """The fleet of a model, not yet running. Raises StackError where a key or a certificate cannot be had."""
     watch = Watch(
@@ -53,7 +54,7 @@ def fleet_of(
             upstream_model=spec.upstream_model,
         )
 
-    return Fleet(_sources(stack, lane, spec, environ), make, lane.places, fault=fault)
+    return Fleet(_sources(stack, lane, spec, environ), make, lane.places, fault=fault, trouble=trouble)
 
 
 def _sources(stack: Stack, lane: Lane, spec: ModelSpec, environ: Mapping[str, str]) -> list[Source]:

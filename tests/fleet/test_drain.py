@@ -118,6 +118,17 @@ def test_a_name_in_dns(fakes: Fakes, start: Start) -> None:
     assert ask(gateway, post(chat())).status == 200
 
 
+def test_a_name_that_dns_does_not_have(fakes: Fakes, start: Start) -> None:
+    """The log says so, once; the other endpoints serve."""
+    gateway = start(stack([*(engine.url for engine in fakes(1)), "dns://nowhere.invalid:80"]), ready=1)
+    until(lambda: any("endpoints looked up" in line for line in gateway.log), "it is told")
+    (line,) = [line for line in gateway.log if "endpoints looked up" in line]
+    told = json.loads(line)
+    assert (told["level"], told["model"]) == ("warning", "demo")
+    assert "nowhere.invalid" in told["reason"]
+    assert ask(gateway, post(chat())).status == 200
+
+
 def test_a_key_for_the_upstream(fakes: Fakes, start: Start, tmp_path: Path) -> None:
     """It is read from its file; one that is not there stops the start and is named."""
     (engine,) = fakes(1)

@@ -26,7 +26,10 @@ class Circle(Protocol):
 
 
 class Fleet:
-    """See the module. `make` makes the watcher of a new endpoint, `fault` is told of errors that should not be."""
+    """See the module. `make` makes the watcher of a new endpoint, `fault` is told of errors that should not be.
+
+    `trouble` is told why a source cannot find out, whenever that changes; "" when it can again.
+    """
 
     def __init__(
         self,
@@ -35,11 +38,14 @@ class Fleet:
         circle: Circle,
         *,
         fault: Callable[[BaseException], None],
+        trouble: Callable[[str], None],
     ) -> None:
         self._sources = sources
         self._make = make
         self._circle = circle
         self._fault = fault
+        self._trouble = trouble
+        self._troubles = ["" for _ in sources]
         self._known: dict[int, Mapping[str, Address]] = {}
         self._remotes: dict[str, tuple[Address, Remote, asyncio.Task[None]]] = {}
 
@@ -59,8 +65,11 @@ class Fleet:
 
     def sweep(self) -> None:
         """About once a second: silent responses are given up, those who have left and are done are dropped."""
-        for source in self._sources:
+        for number, source in enumerate(self._sources):
             source.sweep()
+            if source.trouble != self._troubles[number]:
+                self._troubles[number] = source.trouble
+                self._trouble(source.trouble)
         for name, (_, remote, task) in tuple(self._remotes.items()):
             remote.sweep()
             if remote.member.leaving and not remote.member.in_flight:

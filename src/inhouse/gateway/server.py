@@ -30,8 +30,8 @@ from inhouse.errors import ShuttingDown, StackError
 from inhouse.gateway import app
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
-from inhouse.runtime import Parts, place_of, running
-from inhouse.telemetry.log import Log
+from inhouse.runtime import Parts, running
+from inhouse.telemetry.log import Log, place_of
 
 _BACKLOG = 2048
 _CLOSE_S = 1.5

@@ -132,3 +132,12 @@ def _text_line(entry: dict[str, Any] | _Request) -> str:
     level, event = line.pop("level"), line.pop("event")
     fields = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, "-"))
     return f"{at} {level:<7} {event} {fields}\n"
+
+
+def place_of(error: BaseException) -> str:
+    """The kind of an error and where it was raised, for the log: its text may hold content."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+    return type(error).__name__ + where

@@ -1,0 +1,63 @@
+"""Makes the lane of a model from what the stack says of it. A part of `runtime`."""
+
+from __future__ import annotations
+
+import time
+
+from inhouse.admission.context_fit import Fit
+from inhouse.admission.fair import FairQueue
+from inhouse.admission.turns import Turns
+from inhouse.config import CacheSpec, ModelSpec
+from inhouse.dispatch.cache import Cache
+from inhouse.dispatch.flights import Flights
+from inhouse.dispatch.lane import Lane
+from inhouse.dispatch.upstream import shown_model, start_of
+from inhouse.dispatch.watch import TimeLimits
+from inhouse.engines.kinds import KINDS
+from inhouse.routing.router import Router
+from inhouse.routing.settings import settings_of
+
+
+def lane_of(name: str, spec: ModelSpec) -> Lane:
+    """The lane of a model, without replicas yet."""
+    return Lane(
+        model=name,
+        source=spec.source or ", ".join(spec.endpoints),
+        created_s=int(time.time()),
+        turns=Turns(_queue(name, spec), notice_every_s=spec.queue_notice_every),
+        alone=Turns(_queue(name, spec)),
+        load_wait_s=spec.load_wait,
+        limits=TimeLimits(
+            wait_s=spec.queue_wait_max,
+            first_token_s=spec.first_token_timeout,
+            token_gap_s=spec.token_gap_timeout,
+            total_s=spec.total_timeout,
+        ),
+        fit=Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy),
+        kind=KINDS[spec.engine],
+        router=Router(settings_of(spec.routing)) if spec.source is None or spec.replicas > 1 else None,
+        context_given=spec.context if spec.source is not None or "context" in spec.model_fields_set else None,
+        body_start=start_of(spec.upstream_model or name) if spec.source is None else None,
+        shown_model=shown_model(spec.upstream_model, name),
+        preparing="" if spec.source is None else "fetching",
+        flights=_flights(name, spec.cache),
+    )
+
+
+def _flights(model: str, spec: CacheSpec) -> Flights | None:
+    if not spec.enabled:
+        return None
+    cache = Cache(bytes_max=spec.bytes_max, entry_bytes_max=spec.entry_bytes_max, age_max_s=spec.age_max)
+    return Flights(model, cache, coalesce=spec.coalesce, sharers_max=spec.sharers_max)
+
+
+def _queue(name: str, spec: ModelSpec) -> FairQueue:
+    return FairQueue(
+        name,
+        waiting_max=spec.queue_requests_max,
+        waiting_tokens_max=spec.queue_tokens_max,
+        waiting_bytes_max=spec.queue_bytes_max,
+        prefill_long_tokens=spec.prefill_long,
+        long_share=spec.prefill_long_percent / 100,
+        tenant_share=spec.queue_tenant_percent / 100,
+    )

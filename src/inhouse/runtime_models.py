@@ -1,0 +1,109 @@
+"""Serves one model whose engines are started here. A part of `runtime`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+from inhouse.config import ModelSpec
+from inhouse.core import FetchReport, ReplicaReport, Report
+from inhouse.dispatch.lane import Lane
+from inhouse.engines.hardware import usable_cores
+from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.engines.member import Member
+from inhouse.engines.replica import Replica
+from inhouse.errors import InhouseError
+from inhouse.weights.gguf import read_gguf
+from inhouse.weights.identity import identity
+from inhouse.weights.sources import resolve
+
+_T = TypeVar("_T")
+
+
+async def serve_model(
+    lane: Lane,
+    spec: ModelSpec,
+    source: str,
+    folder: Path,
+    *,
+    sweepers: list[Callable[[], None]],
+    report: Callable[[Report], None],
+    tell: Callable[[ReplicaReport], None],
+    fault: Callable[[BaseException], None],
+) -> None:
+    """Fetches the weights of one model and keeps its replicas alive. Their sockets lie in `folder`.
+
+    Each replica adds to `sweepers` what is to be called about once a second.
+    """
+    loop = asyncio.get_running_loop()
+
+    def progress(done_bytes: int, total_bytes: int | None) -> None:
+        loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
+
+    try:
+        file = await in_thread(lambda: resolve(source, base=Path.cwd(), progress=progress))
+        header = read_gguf(file)
+        known_by = identity(file)
+    except InhouseError as error:
+        lane.failure = error.message
+        reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
+        tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=reason))
+        return
+    except Exception as error:  # noqa: BLE001 - a fault of ours in one model must not look like an endless download
+        lane.failure = "an internal error while its weights were looked at"
+        fault(error)
+        tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
+        return
+    engine = LlamaCpp(
+        model=lane.model,
+        file=file,
+        context_tokens=min(spec.context, header.context_tokens or spec.context),
+        slots=spec.slots,
+        threads=spec.threads or max(1, usable_cores() // spec.replicas),
+        pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
+        binary=spec.engine_binary,
+        extra_args=tuple(spec.engine_args),
+    )
+    if lane.flights is not None:
+        lane.flights.version = hashlib.sha256(known_by + repr(argv(engine, "")).encode()).digest()
+    async with asyncio.TaskGroup() as group:
+        for number in range(spec.replicas):
+            own = folder / str(number)
+            own.mkdir(mode=0o700)
+            member = Member(f"{lane.model}-{number}", lane.kind, spec.slots, context_tokens=engine.context_tokens)
+            lane.places.join(member)
+            replica = Replica(
+                engine, own, member, start_s_max=spec.start_timeout, silence_s_max=spec.idle_timeout, report=tell
+            )
+            sweepers.append(replica.sweep)
+            group.create_task(replica.run(), name=member.id)
+
+
+async def in_thread(work: Callable[[], _T]) -> _T:
+    """Runs `work` in a daemon thread: a download that hangs never keeps the process from ending."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[_T] = loop.create_future()
+
+    def settle(value: _T | None, error: BaseException | None) -> None:
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(cast(_T, value))
+
+    def run() -> None:
+        try:
+            value, error = work(), None
+        except Exception as failure:  # noqa: BLE001 - handed to the waiter
+            value, error = None, failure
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=run, daemon=True, name="weights").start()
+    return await result
