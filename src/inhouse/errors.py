@@ -308,7 +308,8 @@ class EngineTimeout(EngineError):
 class RateLimited(ApiError):
     """A limit per minute, or of requests at once. `headers` tell the client where its limits stand.
 
-    `fewer_tokens_help`: the same request might be let in if it needed fewer tokens.
+    `fewer_tokens_help`: the same request might be let in if it needed fewer tokens. `limits` are those that were met,
+    as in `tenant:acme requests_per_minute`.
     """
 
     status = 429
@@ -324,9 +325,11 @@ class RateLimited(ApiError):
         retry_after_s: float | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         fewer_tokens_help: bool = True,
+        limits: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.headers = headers
+        self.limits = limits
         self.fewer_tokens_help = fewer_tokens_help
 
 

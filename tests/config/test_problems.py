@@ -62,6 +62,12 @@ FILES = [
         "engine_args[1]` is 1: not text",
         "a list such as [a, b]",
     ),
+    (
+        "issuers: {a: {issuer: https://id.example.org,\n audiences: []}}\n",
+        2,
+        "audiences` is []: empty",
+        "a list such as",
+    ),
     ("auth:\n  enabled: maybe\n", 2, "`auth.enabled` is 'maybe': neither true nor false", "(default true)"),
     ("gateway:\n  port: 1\n  port: 2\n", 3, "`port` is given twice; the first is on line 2", "keep one"),
     (
@@ -129,6 +135,14 @@ def test_a_mistake_in_a_variable(name: str, value: str, message: str, hint: str)
 def test_a_variable_that_fits_two_models_is_refused() -> None:
     error = refusal("models: {a.b: {source: demo}, a-b: {source: demo}}\n", INHOUSE_MODELS__A_B__SLOTS="1")
     assert "could mean the models a.b and a-b" in error.message
+
+
+def test_a_model_by_hand_beside_a_file_that_speaks_of_its_own() -> None:
+    """What the file says of models that made room is told as a matter of the argument."""
+    Path("inhouse.yaml").write_text("models: {chat: {source: demo}}\ntenants: {acme: {models: [chat]}}\n")
+    with pytest.raises(StackError, match="names 'chat', which is no model") as caught:
+        load(None, environ={}, flags={"models": {"other": {"source": "demo"}}})
+    assert "MODEL takes the place" in (caught.value.hint or "")
 
 
 def test_a_flag_is_named_once_though_it_sets_every_model() -> None:

@@ -20,6 +20,7 @@ models:
   demo: {source: demo, slots: 1, price: {input: 1.0, output: 4.0}}
 tenants:
   default: {limits: {tokens_per_day: 100000}}
+  small: {limits: {requests_per_minute: 1}}
 explain: {requests_max: 40}
 """
 ASK = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
@@ -93,6 +94,17 @@ def test_a_refused_request(door: Gateway) -> None:
     assert (story["ending"], story["status"], story["code"]) == ("refused", 404, "model_not_found")
     assert story["steps"] == []
     assert "no-such-model" not in json.dumps(story)
+
+
+def test_a_request_that_met_a_limit(door: Gateway) -> None:
+    """Its story says which."""
+    key = key_of(door, "small")
+    assert chat(door, key=key)[0] == 200
+    status, request_id, _ = chat(door, key=key)
+    assert status == 429
+    (story,) = told(door, request_id, key=key)
+    (step,) = story["steps"]
+    assert (step["what"], step["limits"]) == ("limited", ["tenant:small requests_per_minute"])
 
 
 @pytest.mark.parametrize("own", ["order-42/retry:1", "a" * 128, "4bf92f3577b34da6a3ce929d0e0e4736", "~"])

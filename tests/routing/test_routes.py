@@ -116,6 +116,16 @@ def test_models_that_a_key_may_not_use() -> None:
     assert [choice.model for choice in plan.closed] == ["large", "small"]
 
 
+def test_a_draw_for_a_key_that_may_use_some_of_the_models() -> None:
+    """It is among those alone: nobody is refused by chance. Where all are closed, it is told so."""
+    table: dict[str, object] = {"any": {"models": ["large=1", "chat=1", "more=1"]}, "more": {"models": ["small=1"]}}
+    routes = Routes(stack(table), seed=1)
+    for allowed, drawn in (({"chat"}, {"chat"}), ({"chat", "small"}, {"chat", "small"}), (set(), set())):
+        plans = [routes.resolve(ModelAsk("any", models=frozenset(allowed))) for _ in range(200)]
+        first = {names(plan)[0] for plan in plans if plan is not None and plan.choices}
+        assert first == drawn, allowed
+
+
 def test_an_override() -> None:
     """The model that the caller demands, alone: no fallback stands in for it."""
     routes: dict[str, object] = {"chat": {"models": ["large=1"], "fallback": ["small"]}}

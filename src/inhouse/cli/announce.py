@@ -94,11 +94,12 @@ class Announcer:
             self._say("key", key, "bold green")
             self._say("", "printed once; only its hash is kept; `inhouse keys create` makes another")
         elif auth:
-            self._say("key", "one was made at an earlier start; `inhouse keys create` makes another", "bold")
+            self._say("key", "`inhouse keys list` shows those that hold; `inhouse keys create` makes another", "bold")
         else:
             self._say("warning", "keys are off: every program on this machine may use the API", "bold yellow")
         self._say("chat", shlex.join(word.replace("{url}", url) for word in self._chat), "bold")
-        self._say("models", "inhouse serve ./model.gguf (or hf://org/repo/file.gguf) serves a real one", "bold")
+        if all(spec.source == "demo" for spec in self._stack.models.values()):
+            self._say("models", "inhouse serve ./model.gguf (or hf://org/repo/file.gguf) serves a real one", "bold")
         self._say("docs", f"{url.removesuffix('/v1')}/docs", "bold")
         self._say("stop", "Ctrl-C", "bold")
         self._console.print("\nA first request, to paste:\n")

@@ -195,6 +195,8 @@ def _refused(reply: http.client.HTTPResponse) -> Refused:
     hint = None
     if reply.status == 401:
         hint = "pass a key with --api-key or INHOUSE_API_KEY; `inhouse keys create` makes one"
+    elif reply.status == 403:
+        hint = "pass a key that may, with --api-key or INHOUSE_API_KEY; on the gateway's own machine none is needed"
     elif retry_after := reply.headers.get("Retry-After"):
         hint = f"try again in {retry_after} s"
     return Refused(f"{message} (HTTP {reply.status})", status=reply.status, hint=hint)

@@ -83,12 +83,15 @@ def _step(step: dict[str, Any]) -> Iterator[str]:
     if what == "held":
         money = f" and {step['money'] / 1e6:.6f} of money" if step["money"] else ""
         yield f"{at}quotas: at most {step['tokens']:,} tokens{money} held for {', '.join(step['scopes'])}"
+    elif what == "limited":
+        yield f"{at}refused by {', '.join(step['limits'])}"
     elif what == "asked":
         yield f"{at}asked {step['endpoint']}{_job(step)}"
     elif what == "failed":
         yield f"{at}{step['endpoint']} failed: {step['code']}{_job(step)}"
     elif what == "picked":
-        yield f"{at}picked {step['endpoint']} by {step['policy']}: {step['why']}"
+        why = "" if step["why"] == step["policy"] else f": {step['why']}"
+        yield f"{at}picked {step['endpoint']} by {step['policy']}{why}"
         for candidate in step["candidates"]:
             yield f"              {_candidate(candidate)}"
     else:

@@ -99,6 +99,10 @@ def _reason(error: ErrorDetails, setting: Setting) -> str:
         return str(error["ctx"]["error"])
     if error["type"] in ("greater_than", "greater_than_equal"):
         return "too small"
+    if error["type"] == "too_short":
+        return "empty" if not error["input"] else "too short"
+    if error["type"] == "too_long":
+        return "too long"
     if error["type"] in ("less_than", "less_than_equal"):
         return "too large"
     return {

@@ -166,6 +166,9 @@ class _Layers:
             for detail in error.errors(include_url=False):
                 message, hint = explain(detail)
                 known = self._known(path_of(detail))
+                replaced = self.origins.get(("models",)) == FLAGS["models"]
+                if replaced and detail["type"] == "contradiction" and known[:1] != ("models",):
+                    hint = "MODEL takes the place of the models in the file; leave it out, or name another --config"
                 where = self.origins.get(known)
                 if where in FLAGS.values():  # one flag may have set many models: told once, by its own name
                     message = message.replace(f"`{dotted(known)}`", f"`{where}`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from inhouse.admission.context_fit import REJECTING, Fit
@@ -205,7 +205,13 @@ def find(lanes: Mapping[str, Lane], model: str) -> Lane:
         return lane
     if not model:
         return next(iter(lanes.values()))
-    near = difflib.get_close_matches(model, lanes, n=1)
-    names = ", ".join(f"'{name}'" for name in list(lanes)[:20])
+    raise not_found(model, lanes)
+
+
+def not_found(model: str, names: Iterable[str]) -> ModelNotFound:
+    """What tells a client that `model` leads nowhere, and which names do lead somewhere."""
+    known = list(names)
+    near = difflib.get_close_matches(model, known, n=1)
+    shown = ", ".join(f"'{name}'" for name in known[:20])
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise ModelNotFound(f"the model '{model[:128]}' does not exist; those that do: {names}.{hint}", param="model")
+    return ModelNotFound(f"the model '{model[:128]}' does not exist; those that do: {shown}.{hint}", param="model")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from inhouse.config import Stack
 from inhouse.core import Identity
-from inhouse.dispatch.lane import Lane, find
+from inhouse.dispatch.lane import Lane, find, not_found
 from inhouse.errors import Forbidden
 from inhouse.routing.canary import Canary, CanaryEvent, canary_settings
 from inhouse.routing.routes import ModelAsk, Plan, Routes
@@ -72,7 +72,7 @@ class Ways:
         )
         plan = self._routes.resolve(ask)
         if plan is None:
-            return [find(self._lanes, demanded or call.model)]  # which says what there is
+            raise not_found(demanded or call.model, self._routes.names)
         if not plan.choices:
             raise _closed(plan)
         lanes = [self._lanes[choice.model] for choice in plan.choices]

@@ -74,8 +74,9 @@ async def _open(place: Place, make: Callable[[], Door], word: str) -> tuple[asyn
             server = await loop.create_server(make, place.host, place.port, backlog=_BACKLOG)
             place = Place(place.host, server.sockets[0].getsockname()[1])
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio's own names the address again
         raise StackError(
-            f"the fake engine cannot listen on {place.host} port {place.port}: {error.strerror}",
+            f"the fake engine cannot listen on {place.host} port {place.port}: {reason}",
             where="--port",
             hint="another program may use it; --port 0 picks a free one",
         ) from None

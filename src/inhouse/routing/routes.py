@@ -94,7 +94,7 @@ class Routes:
     """The routes of a stack. `weights` is the present part of each route's canary in percent; its decider sets it."""
 
     def __init__(self, stack: Stack, seed: int = 0) -> None:
-        self._models = frozenset(stack.models)
+        self._models = tuple(stack.models)
         self._first = next(iter(stack.models))
         self._external = frozenset(name for name, spec in stack.models.items() if spec.external)
         self._routes = {name: _route(name, spec) for name, spec in stack.routes.items()}
@@ -144,7 +144,7 @@ class Routes:
         target, reason = self._choose(name, route, walk)
         self._to(target, name, f"{name}: {reason}", walk)
         if target == route.canary:  # where it cannot be had, the stable version is next
-            self._to(_drawn(route.models, next(walk.draws)), name, f"{name}: in place of its canary", walk)
+            self._to(self._drawn(name, route, walk), name, f"{name}: in place of its canary", walk)
         for number, fallback in enumerate(route.fallback, start=1):
             self._to(fallback, name, f"{name}: fallback {number}", walk)
 
@@ -170,8 +170,22 @@ class Routes:
                 walk.trial, walk.version = name, "canary" if drawn else "stable"
             if drawn:
                 return route.canary, f"canary, {weight:g}%"
-        target = _drawn(route.models, next(walk.draws))
-        return target, "its model" if len(route.models) == 1 else "drawn by weight"
+        return self._drawn(name, route, walk), "its model" if len(route.models) == 1 else "drawn by weight"
+
+    def _drawn(self, name: str, route: _Route, walk: _Walk) -> str:
+        """One of the targets by weight. Models that are closed to this caller have no part in it, unless all are."""
+        draw = next(walk.draws)
+        models = route.models
+        if len(models) > 1:
+            models = tuple(pair for pair in models if self._open(pair[0], name, walk.ask)) or models
+        if len(models) == 1:
+            return models[0][0]
+        at = draw * sum(weight for _, weight in models)
+        for target, weight in models:
+            at -= weight
+            if at < 0:
+                return target
+        return next(target for target, weight in reversed(models) if weight)
 
     def _draws(self, ask: ModelAsk) -> Iterator[float]:
         """Numbers in [0, 1): by chance, or always the same ones for a session."""
@@ -182,6 +196,10 @@ class Routes:
                 yield number / _DRAWS
             else:
                 yield self._random.random()
+
+    def _open(self, target: str, name: str, ask: ModelAsk) -> bool:
+        """Whether a target of the route `name` is another route, which has doors of its own, or an open model."""
+        return (target in self._routes and target != name) or not self._shut(target, ask)
 
     def _shut(self, model: str, ask: ModelAsk) -> str:
         """Why this caller may not be sent there; "" where it may."""
@@ -202,14 +220,3 @@ def _route(name: str, spec: RouteSpec) -> _Route:
         fallback=tuple(spec.fallback),
         canary=spec.canary.model,
     )
-
-
-def _drawn(models: tuple[tuple[str, int], ...], draw: float) -> str:
-    if len(models) == 1:
-        return models[0][0]
-    at = draw * sum(weight for _, weight in models)
-    for target, weight in models:
-        at -= weight
-        if at < 0:
-            return target
-    return next(target for target, weight in reversed(models) if weight)

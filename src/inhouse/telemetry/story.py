@@ -23,6 +23,14 @@ class Held(msgspec.Struct, frozen=True, tag_field="what", tag="held"):
     """In millionths of the currency."""
 
 
+class Limited(msgspec.Struct, frozen=True, tag_field="what", tag="limited"):
+    """A limit did not let it in."""
+
+    at_s: float
+    limits: tuple[str, ...]
+    """Scope and name, as in `tenant:acme requests_per_minute`."""
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """An endpoint that could have been picked. `score` is between 0 and 1; `scores` are what it was made of: `load` in
     requests there, `prefix` as the part of the prompt that it knows."""
@@ -72,4 +80,4 @@ class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
     job: int = 0
 
 
-Step = Held | Picked | Asked | Failed | Reused
+Step = Held | Limited | Picked | Asked | Failed | Reused

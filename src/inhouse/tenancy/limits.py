@@ -135,15 +135,18 @@ def refusal_error(refusal: Refusal, bound: Bound, currency: str) -> RateLimited:
     worst = max(refusal.shortages, key=lambda shortage: shortage.retry_after_us)
     retry_after_s = math.ceil(refusal.retry_after_us / 1000) / 1000
     held = rate_headers(refusal.requests_rate, refusal.tokens_rate)
+    limits = tuple(f"{shortage.scope} {shortage.name}" for shortage in refusal.shortages)
     if worst.name in _PERIODS and not worst.held_by_others:
         message = f"{_standing(worst, currency)}; it begins anew in {_in_words(retry_after_s)}; {_raise_it(worst)}"
         again = ((b"x-should-retry", b"false"),) if retry_after_s > _LONG_S else ()
-        return QuotaExceeded(message, retry_after_s=retry_after_s, headers=(*held, *again))
+        return QuotaExceeded(message, retry_after_s=retry_after_s, headers=(*held, *again), limits=limits)
     message = f"{_standing(worst, currency)}; retry in {_in_words(retry_after_s)}"
     if worst.name == "tokens_per_minute" and bound.completion_tokens > 1:
         message += ", or ask for fewer `max_tokens`"
     by_number = any(shortage.name in _OF_REQUESTS for shortage in refusal.shortages)
-    return RateLimited(message, retry_after_s=retry_after_s, headers=held, fewer_tokens_help=not by_number)
+    return RateLimited(
+        message, retry_after_s=retry_after_s, headers=held, fewer_tokens_help=not by_number, limits=limits
+    )
 
 
 def reservation_headers(reservation: Reservation) -> tuple[tuple[bytes, bytes], ...]:
