@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
 from inhouse.dispatch.places import Place, Places
+from inhouse.engines.figures import Figures
 from inhouse.engines.kinds import KINDS
 from inhouse.engines.member import Member
 from inhouse.errors import ApiError, EngineError, WaitedTooLong
@@ -75,6 +76,17 @@ async def test_all_slots_of_all_members() -> None:
     for place in held:
         fleet.places.leave(place, "ok")
     assert [member.in_flight for member in fleet.members] == [0, 0, 0]
+
+
+async def test_a_report_counts_from_the_next_pick_on() -> None:
+    """What others run at a member takes room there, and gives it back with the report after."""
+    fleet = Fleet(1, 1)
+    fleet.places.leave(taken(fleet.places), "ok")
+    for member in fleet.members:
+        member.report(Figures(running=1, waiting=0))
+    assert fleet.places.take(RouteAsk()) is None
+    fleet.members[1].report(Figures(running=0, waiting=0))
+    assert taken(fleet.places).member is fleet.members[1]
 
 
 async def test_a_turn_whose_replica_failed_rests_until_another_has_room() -> None:

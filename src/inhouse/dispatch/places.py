@@ -23,14 +23,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from inhouse.core import Endpoint
 from inhouse.engines.member import Member
 from inhouse.errors import ApiError, WaitedTooLong
 from inhouse.routing.router import Outcome, Pick, RouteAsk, Router
 
 
-@dataclass(slots=True, eq=False)
-class Place:
+class Place(msgspec.Struct, eq=False, gc=False):
     """One slot of one member, in use. `first_s` is set at the first token: from then on nothing is tried again."""
 
     member: Member
@@ -60,6 +61,7 @@ class Places:
         self._resize = resize
         self._hopeless = hopeless
         self._capacity = 0
+        self._snapshots: tuple[Endpoint, ...] | None = None
         self._resting: deque[_Rest] = deque()
         self._loop = asyncio.get_running_loop()
 
@@ -67,26 +69,29 @@ class Places:
         """A member that may open from now on."""
         self.members[member.id] = member
         member.changed = self.changed
+        member.reported = self._look_again
         self.changed()
 
     def part(self, member: Member) -> None:
         """It has left, and has nothing of ours."""
         if self.members.get(member.id) is member:
             del self.members[member.id]
-        member.changed = _nobody
+        member.changed = member.reported = _nobody
         if self.router is not None:
             self.router.forget(member.id)
         self.changed()
 
     def changed(self) -> None:
         """A member opened or shut."""
+        self._snapshots = None
         self._recount()
         self._settle()
 
     def tick(self) -> None:
         """A few times a second: breakers let probes pass by time alone, and those who rest have deadlines."""
         if self.router is not None:
-            self.changed()
+            self._recount()
+            self._settle()
 
     @property
     def open_slots(self) -> int:
@@ -105,14 +110,19 @@ class Places:
             member = next(iter(self.members.values()), None)
             if member is None or not member.open:
                 return None
-            member.take()
+            member.in_flight += 1
             return Place(member, None, now_s)
-        pick = self._pick(router, ask, now_s)
+        pick = router.pick(ask, self._snapshots or self._seen(), now_s)
         if pick is None:
             return None
         member = self.members[pick.endpoint_id]
+        if member.in_flight >= member.slots + router.settings.queueing_max:
+            pick = self._pick_among_others(router, ask, pick, now_s)
+            if pick is None:
+                return None
+            member = self.members[pick.endpoint_id]
         router.started(pick, now_s)
-        member.take()
+        member.in_flight += 1
         return Place(member, pick, now_s)
 
     async def rest(self, ask: RouteAsk, wait_s: float) -> Place:
@@ -133,15 +143,17 @@ class Places:
 
     def leave(self, place: Place, outcome: Outcome, tokens: int = 0) -> None:
         """The place is free again. `tokens` is about how many came."""
-        member, now_s = place.member, time.monotonic()
-        member.give_back()
-        if place.pick is not None and self.router is not None:
+        member, pick, first_s = place.member, place.pick, place.first_s
+        member.in_flight -= 1
+        if pick is not None and self.router is not None:
+            now_s = time.monotonic()
             ttft_s = tpot_s = None
-            if place.first_s is not None and outcome == "ok":
-                ttft_s = place.first_s - place.began_s
-                tpot_s = (now_s - place.first_s) / (tokens - 1) if tokens > 1 else None
-            self.router.ended(place.pick, outcome, now_s, ttft_s=ttft_s, tpot_s=tpot_s)
-            if outcome == "failed" or place.pick.probe:
+            if first_s is not None and outcome == "ok":
+                ttft_s = first_s - place.began_s
+                if tokens > 1:
+                    tpot_s = (now_s - first_s) / (tokens - 1)
+            self.router.ended(pick, outcome, now_s, ttft_s=ttft_s, tpot_s=tpot_s)
+            if outcome == "failed" or pick.probe:
                 self._recount()
         if not member.open:
             self._recount()
@@ -155,19 +167,27 @@ class Places:
         ask.excluded |= {place.member.id}
         return self._hope(ask) and self.router.retries.withdraw(time.monotonic())
 
-    def _pick(self, router: Router, ask: RouteAsk, now_s: float) -> Pick | None:
-        endpoints = [member.endpoint() for member in self.members.values()]
-        while True:
-            pick = router.pick(ask, endpoints, now_s)
-            if pick is None:
-                return None
+    def _seen(self) -> tuple[Endpoint, ...]:
+        """The members' snapshots, as the router wants them: the same ones for as long as nothing but ours changes."""
+        self._snapshots = snapshots = tuple([member.endpoint() for member in self.members.values()])
+        return snapshots
+
+    def _look_again(self) -> None:
+        self._snapshots = None
+
+    def _pick_among_others(self, router: Router, ask: RouteAsk, full: Pick, now_s: float) -> Pick | None:
+        """A pick that has room. A new generation counts from 0 at the router, while what the old one has of ours is not
+        over: such a member is left out.
+        """
+        pick: Pick | None = full
+        endpoints = self.endpoints()
+        while pick is not None:
             member = self.members[pick.endpoint_id]
             if member.in_flight < member.slots + router.settings.queueing_max:
                 return pick
-            # a new generation counts from 0 at the router, while what the old one has of ours is not over
-            endpoints = [endpoint for endpoint in endpoints if endpoint.id != pick.endpoint_id]
-            if not endpoints:
-                return None
+            endpoints = [endpoint for endpoint in endpoints if endpoint.id != member.id]
+            pick = router.pick(ask, endpoints, now_s)
+        return None
 
     def _hope(self, ask: RouteAsk) -> bool:
         members = self.members.values()

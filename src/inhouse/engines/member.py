@@ -24,7 +24,7 @@ _STATES: dict[ReplicaState, EndpointState] = {"ready": "ready", "loading": "load
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """`changed` is called after anything that may open or shut it."""
+    """`changed` is called after anything that may open or shut it, `reported` after it said something of itself."""
 
     id: str
     kind: Kind
@@ -49,6 +49,7 @@ class Member:
     """A connection broke: nothing more goes there until it has answered again."""
     in_flight: int = 0
     changed: Callable[[], None] = _nobody
+    reported: Callable[[], None] = _nobody
     _snapshot: Endpoint | None = None
 
     @property
@@ -84,20 +85,14 @@ class Member:
         """What it said of itself; nothing opens or shuts by it."""
         self.figures = figures
         self._snapshot = None
-
-    def take(self) -> None:
-        self.in_flight += 1
-        self._snapshot = None
-
-    def give_back(self) -> None:
-        self.in_flight -= 1
-        self._snapshot = None
+        self.reported()
 
     def endpoint(self) -> Endpoint:
         """The frozen snapshot, made once per change."""
-        if self._snapshot is None:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.in_flight != self.in_flight:
             figures = self.figures
-            self._snapshot = Endpoint(
+            snapshot = self._snapshot = Endpoint(
                 id=self.id,
                 state="unreachable" if self.doubted and self.state == "ready" else self.shown_state,
                 generation=self.generation,
@@ -111,4 +106,4 @@ class Member:
                 tpot_s=figures.tpot_s,
                 observed_s=figures.observed_s,
             )
-        return self._snapshot
+        return snapshot

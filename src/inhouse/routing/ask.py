@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from inhouse.routing.known import Known
@@ -20,9 +22,9 @@ Refusal = Literal["not ready", "tried already", "breaker open", "probing", "ejec
 NOBODY: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True, eq=False)
-class RouteAsk:
-    """One request, as far as routing cares. Kept for its retries: the prompt is hashed once.
+class RouteAsk(msgspec.Struct, eq=False, gc=False):
+    """One request, as far as routing cares. Kept for its retries: the prompt is hashed once. (A struct, as all that is
+    made for each request.)
 
     `prompt` is the body for the engine, whose beginning is what prompts share. `session` is a key that the requests of
     one conversation or user have in common, "" without one. `excluded` are endpoints that failed this request.
@@ -31,7 +33,7 @@ class RouteAsk:
     prompt: bytes = b""
     session: str = ""
     excluded: frozenset[str] = NOBODY
-    blocks: list[int] | None = field(default=None, init=False, repr=False)
+    blocks: list[int] | None = None
     """The hash chain of the prompt, once the router has needed it."""
 
 
@@ -48,10 +50,10 @@ class Candidate:
     """Part of the prompt that it has seen lately, 0 to 1; None where that was not looked at."""
 
 
-@dataclass(slots=True, eq=False)
-class Pick:
+class Pick(msgspec.Struct, eq=False, gc=False):
     """An endpoint, chosen. Cheap to make; `candidates` is put together when somebody asks.
 
+    `names`, `scores`, `loads` and `prefixes` belong together by index: those that could have had the request.
     `known`, `started`, `ended` and `probe` are the router's own.
     """
 
@@ -59,11 +61,11 @@ class Pick:
     reason: str
     ask: RouteAsk
     known: Known
-    _everyone: Sequence[Known]
-    _scores: Sequence[float]
-    _loads: Sequence[float]
-    _prefixes: Sequence[float] | None
-    _refused: Sequence[tuple[str, Refusal]]
+    names: Sequence[str]
+    scores: Sequence[float]
+    loads: Sequence[float]
+    prefixes: Sequence[float] | None
+    refused: Sequence[tuple[str, Refusal]]
     started: bool = False
     ended: bool = False
     probe: bool = False
@@ -71,10 +73,10 @@ class Pick:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Every endpoint that was looked at, those that could have served first, best score first."""
-        prefixes: Sequence[float | None] = self._prefixes or [None] * len(self._everyone)
+        prefixes: Sequence[float | None] = self.prefixes or [None] * len(self.names)
         scored = [
-            Candidate(known.id, score, None, load, prefix)
-            for known, score, load, prefix in zip(self._everyone, self._scores, self._loads, prefixes, strict=True)
+            Candidate(name, score, None, load, prefix)
+            for name, score, load, prefix in zip(self.names, self.scores, self.loads, prefixes, strict=True)
         ]
         scored.sort(key=lambda candidate: -(candidate.score or 0.0))
-        return (*scored, *(Candidate(name, None, refusal) for name, refusal in self._refused))
+        return (*scored, *(Candidate(name, None, refusal) for name, refusal in self.refused))

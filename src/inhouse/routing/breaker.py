@@ -18,12 +18,12 @@ class Breaker:
     """See the module. The caller pairs `started` and `ended`."""
 
     __slots__ = (
-        "_failures",
         "_failures_max",
         "_open_s",
         "_open_s_max",
         "_opened",
         "_probes_max",
+        "failures",
         "open_until_s",
         "probes",
     )
@@ -33,7 +33,8 @@ class Breaker:
         self._open_s = open_s
         self._open_s_max = max(open_s, open_s_max)
         self._probes_max = probes_max
-        self._failures = 0
+        self.failures = 0
+        """In a row, while it is closed."""
         self._opened = 0
         self.open_until_s = -math.inf
         """When the first probe may pass; of a closed one, in the past of all time."""
@@ -61,15 +62,15 @@ class Breaker:
         if outcome == "neutral" or probe == self.closed:  # sent in another state than the present one
             return
         if outcome == "ok":
-            self._failures = 0
+            self.failures = 0
             self._opened = 0
             self.open_until_s = -math.inf
             return
-        self._failures += 1
-        if probe or self._failures >= self._failures_max:
+        self.failures += 1
+        if probe or self.failures >= self._failures_max:
             self._open(now_s)
 
     def _open(self, now_s: float) -> None:
         self.open_until_s = now_s + min(self._open_s * 2.0 ** min(self._opened, 60), self._open_s_max)
         self._opened += 1
-        self._failures = 0
+        self.failures = 0

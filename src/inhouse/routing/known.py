@@ -1,4 +1,4 @@
-"""What the router knows of one endpoint beside its snapshot: requests in flight, health, latency of late."""
+"""What the router knows of one endpoint: what its snapshot said, requests in flight, health, latency of late."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ class Known:
         "hashed",
         "id",
         "in_flight",
+        "kv_free",
         "latency_s",
         "observed_s",
+        "others",
         "picked",
         "requests",
+        "room",
+        "slots",
+        "told_ttft_s",
         "tpot_s",
         "troubled",
         "ttft_s",
@@ -45,7 +50,16 @@ class Known:
         self.half_life_s = half_life_s
         self.in_flight = 0
         self.baseline = 0
+        """What was in flight from here when its figures were read."""
         self.observed_s = endpoint.observed_s
+        self.others = 0
+        """Requests that it reported beside those: the load is these and `in_flight`."""
+        self.slots: int | None = None
+        self.room = math.inf
+        """Load that it may have: its slots, and what may queue there; without bound where slots are not known."""
+        self.kv_free: float | None = None
+        """The part of its memory for keys and values that is free."""
+        self.told_ttft_s: float | None = None
         self.picked = -1.0
         self.ttft_s: float | None = None
         self.tpot_s: float | None = None
@@ -73,13 +87,18 @@ class Known:
         """Adds one request's end to what counts for latency and outliers."""
         if outcome == "neutral":
             return
-        if ttft_s is not None or tpot_s is not None:
-            self.ttft_s = _smoothed(self.ttft_s, ttft_s)
-            self.tpot_s = _smoothed(self.tpot_s, tpot_s)
+        if ttft_s is not None:
+            old_s = self.ttft_s
+            self.ttft_s = ttft_s if old_s is None else old_s + _SMOOTHING * (ttft_s - old_s)
+            self.latency_s = now_s
+        if tpot_s is not None:
+            old_s = self.tpot_s
+            self.tpot_s = tpot_s if old_s is None else old_s + _SMOOTHING * (tpot_s - old_s)
             self.latency_s = now_s
         self.decay(now_s)
         self.requests += 1.0
-        self.failures += outcome == "failed"
+        if outcome == "failed":
+            self.failures += 1.0
 
     def decay(self, now_s: float) -> None:
         """Old requests count for less: half after `half_life_s`."""
@@ -97,9 +116,3 @@ class Known:
         self.troubled = True
         self.requests = self.failures = 0.0
         self.ttft_s = self.tpot_s = None
-
-
-def _smoothed(old: float | None, new: float | None) -> float | None:
-    if new is None:
-        return old
-    return new if old is None else old + _SMOOTHING * (new - old)

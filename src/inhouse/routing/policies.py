@@ -6,13 +6,13 @@ its page in docs/routing/ has the same headings as the others.
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 
-from inhouse.core import Endpoint
-from inhouse.routing.ask import RouteAsk
+import msgspec
+
+from inhouse.routing.ask import Refusal, RouteAsk
 from inhouse.routing.known import Known
 from inhouse.routing.prefixes import Level
 from inhouse.routing.settings import PolicyName, RouterSettings
@@ -22,24 +22,34 @@ _LATENCY_S_MAX = 60.0
 _MASK = (1 << 32) - 1
 
 
-@dataclass(slots=True, eq=False)
-class Field:
+class Field(msgspec.Struct, eq=False, gc=False):
     """The candidates of one pick, those that passed the filters: lists that belong together by index."""
 
     ask: RouteAsk
     now_s: float
     settings: RouterSettings
-    endpoints: list[Endpoint]
     known: list[Known]
+    names: Sequence[str]
     loads: list[float]
     free: list[float]
     """The part of each one's slots that is free; by one measure for all where some do not report slots."""
-    levels: list[Level]
+    refused: list[tuple[str, Refusal]]
+    """Those that did not pass."""
+    sizes: int = 0
+    """Their slots together."""
+    unsized: bool = False
+    """Whether somebody's slots are not known."""
+    levels: Sequence[Level] = ()
     """Of the prompt, longest first; empty where nobody knows any of it."""
     session: Known | None = None
     """Who served the session last."""
     prefixes: list[float] | None = None
     """Set by a policy that looks at prefixes."""
+
+    def compare_by_load(self) -> None:
+        """The measure where some do not report slots."""
+        most = max(self.loads) + 1.0
+        self.free = [1.0 - load / most for load in self.loads]
 
 
 Policy = Callable[[Field], list[float]]
@@ -75,21 +85,29 @@ def least_load(field: Field) -> list[float]:
 def prefix(field: Field) -> list[float]:
     """As `least-load`, and for the part of the prompt that an endpoint has seen, while it is not above its share."""
     scores = least_load(field)
-    levels = field.levels
-    if not levels and field.session is None:
+    levels, session = field.levels, field.session
+    if not levels and session is None:
         return scores
-    settings = field.settings
-    known_parts = [next((part for bits, part in levels if bits & known.bit), 0.0) for known in field.known]
-    field.prefixes = known_parts
-    session = field.session
-    weight = settings.prefix_weight
-    total = settings.load_weight + weight
-    rest = settings.load_weight
-    within = _within_share(field)
-    return [
-        (rest * score + weight * (max(part, 0.5) if known is session else part) * calm) / total
-        for score, part, known, calm in zip(scores, known_parts, field.known, within, strict=True)
-    ]
+    weight, rest = field.settings.prefix_weight, field.settings.load_weight
+    total = rest + weight
+    per_slot = _share_per_slot(field)
+    unsized = field.unsized
+    parts: list[float] = []
+    better: list[float] = []
+    for known, score, load in zip(field.known, scores, field.loads, strict=True):
+        bit = known.bit
+        part = 0.0
+        for bits, reached in levels:
+            if bits & bit:
+                part = reached
+                break
+        parts.append(part)
+        score *= rest
+        if load + 1.0 <= ceil(per_slot if unsized else per_slot * (known.slots or 1)):
+            score += weight * (0.5 if part < 0.5 and known is session else part)
+        better.append(score / total)
+    field.prefixes = parts
+    return better
 
 
 def session(field: Field) -> list[float]:
@@ -113,39 +131,43 @@ POLICIES: Mapping[PolicyName, Policy] = {
 
 def _kv(field: Field) -> list[float] | None:
     """Free memory for keys and values. Who does not report it gets the mean of those that do; None if nobody does."""
-    told = [endpoint.kv_used for endpoint in field.endpoints]
-    if None not in told:
-        return [1.0 - used if 0.0 <= used <= 1.0 else 0.0 for used in told if used is not None]
-    return _unknown_as_mean([None if used is None else min(1.0, max(0.0, 1.0 - used)) for used in told])
+    return _unknown_as_mean([known.kv_free for known in field.known])
 
 
 def _latency(field: Field) -> list[float] | None:
     """The shortest TTFT among the candidates, divided by each one's own. Unknown counts as the mean."""
     fresh_s = field.now_s - _LATENCY_S_MAX
     told = [
-        known.ttft_s if known.ttft_s is not None and known.latency_s >= fresh_s else endpoint.ttft_s
-        for known, endpoint in zip(field.known, field.endpoints, strict=True)
+        known.ttft_s if known.ttft_s is not None and known.latency_s >= fresh_s else known.told_ttft_s
+        for known in field.known
     ]
     best = min((ttft_s for ttft_s in told if ttft_s is not None), default=0.0)
     return _unknown_as_mean([None if ttft_s is None else (best / ttft_s if ttft_s > best else 1.0) for ttft_s in told])
 
 
 def _unknown_as_mean(scores: list[float | None]) -> list[float] | None:
-    known = [score for score in scores if score is not None]
-    if not known:
+    unknown = scores.count(None)
+    if unknown == len(scores):
         return None
+    if not unknown:
+        return scores  # type: ignore[return-value]
+    known = [score for score in scores if score is not None]
     mean = sum(known) / len(known)
     return [mean if score is None else score for score in scores]
 
 
+def _share_per_slot(field: Field) -> float:
+    """One request more than there are, `balance` times, for each slot; for each endpoint where slots are not known."""
+    return field.settings.balance * (sum(field.loads) + 1.0) / (len(field.loads) if field.unsized else field.sizes)
+
+
 def _within_share(field: Field) -> list[bool]:
     """Whether one more request leaves an endpoint with at most `balance` times its share, rounded up."""
-    loads = field.loads
-    sizes = [endpoint.slots or 1 for endpoint in field.endpoints]
-    if any(endpoint.slots is None for endpoint in field.endpoints):
-        sizes = [1] * len(loads)
-    per_slot = field.settings.balance * (sum(loads) + 1.0) / sum(sizes)
-    return [load + 1.0 <= math.ceil(per_slot * size) for load, size in zip(loads, sizes, strict=True)]
+    per_slot, unsized = _share_per_slot(field), field.unsized
+    return [
+        load + 1.0 <= ceil(per_slot if unsized else per_slot * (known.slots or 1))
+        for load, known in zip(field.loads, field.known, strict=True)
+    ]
 
 
 def _mixed(number: int) -> float:

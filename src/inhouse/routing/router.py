@@ -17,13 +17,13 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Sequence
-from operator import attrgetter
 
 from inhouse.core import Endpoint
 from inhouse.routing.ask import Candidate, Outcome, Pick, Refusal, RouteAsk
 from inhouse.routing.breaker import Breaker
 from inhouse.routing.budget import RetryBudget
 from inhouse.routing.known import Known
+from inhouse.routing.lineup import Lineup
 from inhouse.routing.outliers import Ejection, judge
 from inhouse.routing.policies import POLICIES, Field
 from inhouse.routing.prefixes import PrefixIndex, chain
@@ -34,7 +34,6 @@ __all__ = ["POLICIES", "Candidate", "Ejection", "Outcome", "Pick", "RouteAsk", "
 _SLACK = 64
 _JUDGE_S = 1.0
 _SESSION_LETTERS = 128
-_last_picked = attrgetter("picked")
 
 
 class Router:
@@ -46,43 +45,50 @@ class Router:
         self.ejections: list[Ejection] = []
         """Since somebody last took them: `ejections, router.ejections = router.ejections, []`. At most 100 are kept."""
         self._policy = POLICIES[settings.policy]
+        self._name = settings.policy
         self._uses_prefixes = settings.policy == "prefix"
+        self._figures_s_max = settings.figures_s_max
         self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
         self._index = PrefixIndex(settings.prefix_blocks_max)
         self._sessions: dict[str, Known] = {}
         self._known: dict[str, Known] = {}
+        self._lineup = Lineup(())
         self._picks = 0
         self._judged_s = 0.0
 
     def pick(self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float) -> Pick | None:
-        """Where the request goes; None where no endpoint may have it now, and `survey` says why."""
-        field, refused = self._filter(ask, endpoints, now_s)
-        count = len(field.known)
-        if not count:
-            return None
-        if count == 1:
-            only = field.known[0]
+        """Where the request goes; None where no endpoint may have it now, and `survey` says why.
+
+        `now_s` never goes back. A tuple of snapshots that is the one of the last call costs least.
+        """
+        lineup = self._lineup
+        if lineup.endpoints is not endpoints or lineup.oldest_s < now_s - self._figures_s_max:
+            lineup = self._look_at(endpoints, now_s)
+        field = lineup.field(ask, self.settings, now_s)
+        everyone = field.known
+        if len(everyone) > 1:
+            scores = self._scores(field)
+            reason: str = self._name
+            top = max(scores)
+            if scores.count(top) == 1:
+                chosen = everyone[scores.index(top)]
+            else:
+                chosen = _picked_longest_ago(everyone, scores, top)
+        elif everyone:
+            chosen, scores = everyone[0], [1.0]
             reason = "the only endpoint" if len(endpoints) == 1 else "the only one that could take it"
-            return Pick(only.id, reason, ask, only, field.known, [1.0], field.loads, None, refused)
-        scores = self._scores(field)
-        top = max(scores)
-        if scores.count(top) == 1:
-            chosen = field.known[scores.index(top)]
         else:
-            chosen = min(
-                [known for known, score in zip(field.known, scores, strict=True) if score == top], key=_last_picked
-            )
-        return Pick(
-            chosen.id, self.settings.policy, ask, chosen, field.known, scores, field.loads, field.prefixes, refused
-        )
+            return None
+        return Pick(chosen.id, reason, ask, chosen, field.names, scores, field.loads, field.prefixes, field.refused)
 
     def survey(self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float) -> tuple[Candidate, ...]:
         """Every endpoint as a pick would see it now, for explaining a pick that was None."""
-        field, refused = self._filter(ask, endpoints, now_s)
+        field = self._look_at(endpoints, now_s).field(ask, self.settings, now_s)
         if not field.known:
-            return tuple(Candidate(name, None, refusal) for name, refusal in refused)
+            return tuple(Candidate(name, None, refusal) for name, refusal in field.refused)
         scores = self._scores(field)
-        return Pick("", "", ask, field.known[0], field.known, scores, field.loads, field.prefixes, refused).candidates
+        known = field.known[0]
+        return Pick("", "", ask, known, field.names, scores, field.loads, field.prefixes, field.refused).candidates
 
     def started(self, pick: Pick, now_s: float) -> None:
         """The request goes to the picked endpoint now."""
@@ -91,7 +97,8 @@ class Router:
             raise ValueError("a pick is started once")
         pick.started = True
         known.in_flight += 1
-        pick.probe = known.breaker.started()
+        if known.troubled:
+            pick.probe = known.breaker.started()
         self._picks += 1
         known.picked = self._picks
         if not pick.ask.excluded:
@@ -108,9 +115,11 @@ class Router:
         pick.ended = True
         known = pick.known
         known.in_flight -= 1
-        known.breaker.ended(outcome, now_s, probe=pick.probe)
-        if not known.breaker.closed:
-            known.troubled = True
+        breaker = known.breaker
+        if outcome != "ok" or pick.probe or breaker.failures:
+            breaker.ended(outcome, now_s, probe=pick.probe)
+            if not breaker.closed:
+                known.troubled = True
         known.learn(outcome, ttft_s, tpot_s, now_s)
         if now_s - self._judged_s >= _JUDGE_S:
             self._judged_s = now_s
@@ -120,6 +129,7 @@ class Router:
         """The endpoint has left. What is in flight there may still end."""
         known = self._known.pop(endpoint_id, None)
         if known is not None:
+            self._lineup = Lineup(())
             self._index.leave(known.bit)
             self._sessions = {key: holder for key, holder in self._sessions.items() if holder is not known}
 
@@ -137,57 +147,20 @@ class Router:
         known = self._known.get(endpoint_id)
         return known.refusal(now_s) if known is not None else None
 
-    def _filter(
-        self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float
-    ) -> tuple[Field, list[tuple[str, Refusal]]]:
+    def _look_at(self, endpoints: Sequence[Endpoint], now_s: float) -> Lineup:
+        """The lineup of these snapshots, which is the one from now on."""
         by_id = self._known
-        excluded = ask.excluded
-        queueing = self.settings.queueing_max
-        stale_s = now_s - self.settings.figures_s_max
-        passed: list[Endpoint] = []
-        everyone: list[Known] = []
-        loads: list[float] = []
-        free: list[float] = []
-        refused: list[tuple[str, Refusal]] = []
-        unknown_slots = False
+        lineup = Lineup(endpoints)
         for endpoint in endpoints:
-            name = endpoint.id
-            known = by_id.get(name)
+            known = by_id.get(endpoint.id)
             if known is None or known.generation != endpoint.generation:
                 known = self._meet(endpoint)
-            observed_s = endpoint.observed_s
-            if observed_s != known.observed_s:
-                known.observed_s = observed_s
-                known.baseline = known.in_flight
-            load = in_flight = known.in_flight
-            if endpoint.running is not None and (observed_s is None or observed_s >= stale_s):
-                load = endpoint.running + (endpoint.waiting or 0) + in_flight - known.baseline
-                load = max(in_flight, load)
-            slots = endpoint.slots
-            if endpoint.state != "ready":
-                refused.append((name, "not ready"))
-            elif excluded and name in excluded:
-                refused.append((name, "tried already"))
-            elif known.troubled and (refusal := known.refusal(now_s)) is not None:
-                refused.append((name, refusal))
-            elif slots is None:
-                unknown_slots = True
-                passed.append(endpoint)
-                everyone.append(known)
-                loads.append(load)
-            elif load >= slots + queueing:
-                refused.append((name, "full"))
-            else:
-                passed.append(endpoint)
-                everyone.append(known)
-                loads.append(load)
-                free.append(1.0 - load / (slots + queueing))
+            lineup.add(endpoint, known, self.settings, now_s)
+        lineup.names = tuple([known.id for known in lineup.ready])
         if len(by_id) > 2 * len(endpoints) + _SLACK:
             self._sweep(endpoints)
-        if unknown_slots:
-            most = max(loads) + 1.0
-            free = [1.0 - load / most for load in loads]
-        return Field(ask, now_s, self.settings, passed, everyone, loads, free, []), refused
+        self._lineup = lineup
+        return lineup
 
     def _scores(self, field: Field) -> list[float]:
         if self._uses_prefixes:
@@ -234,3 +207,12 @@ class Router:
         present = {endpoint.id for endpoint in endpoints}
         for name in [name for name, known in self._known.items() if name not in present and not known.in_flight]:
             self.forget(name)
+
+
+def _picked_longest_ago(everyone: list[Known], scores: list[float], top: float) -> Known:
+    """Among those with this score, which are several."""
+    chosen = everyone[scores.index(top)]
+    for known, score in zip(everyone, scores, strict=True):
+        if score == top and known.picked < chosen.picked:
+            chosen = known
+    return chosen

@@ -1,0 +1,100 @@
+"""The endpoints as they were last shown to a router, and who of them may have a request: the filters.
+
+A snapshot changes far less often than requests come. What follows from snapshots alone is worked out when they are
+first shown, and kept for as long as the same tuple of them is shown again and their figures are not too old. What
+changes with every request (in flight, health, tried already) is looked at each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from inhouse.core import Endpoint
+from inhouse.routing.ask import Refusal, RouteAsk
+from inhouse.routing.known import Known
+from inhouse.routing.policies import Field
+from inhouse.routing.settings import RouterSettings
+
+
+class Lineup:
+    """`ready` are those that are, `absent` the others. `endpoints` is what it was made from, if that cannot change."""
+
+    __slots__ = ("absent", "endpoints", "names", "oldest_s", "ready", "sizes", "unsized")
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints = endpoints if type(endpoints) is tuple else None
+        self.ready: list[Known] = []
+        self.names: tuple[str, ...] = ()
+        self.absent: list[tuple[str, Refusal]] = []
+        self.oldest_s = math.inf
+        """When the oldest figures were read that count in here."""
+        self.sizes = 0
+        self.unsized = False
+        """Whether somebody's slots are not known."""
+
+    def add(self, endpoint: Endpoint, known: Known, settings: RouterSettings, now_s: float) -> None:
+        """The next endpoint. Its figures count while they are not too old."""
+        observed_s = endpoint.observed_s
+        if observed_s != known.observed_s:
+            known.observed_s = observed_s
+            known.baseline = known.in_flight
+        known.others = 0
+        stale_s = now_s - settings.figures_s_max
+        if endpoint.running is not None and (observed_s is None or observed_s >= stale_s):
+            known.others = max(0, endpoint.running + (endpoint.waiting or 0) - known.baseline)
+            if observed_s is not None and observed_s < self.oldest_s:
+                self.oldest_s = observed_s
+        slots, used = endpoint.slots, endpoint.kv_used
+        known.slots = slots
+        known.room = math.inf if slots is None else slots + settings.queueing_max
+        known.kv_free = None if used is None else 1.0 - used if 0.0 <= used <= 1.0 else 0.0
+        known.told_ttft_s = endpoint.ttft_s
+        if endpoint.state != "ready":
+            self.absent.append((known.id, "not ready"))
+            return
+        self.ready.append(known)
+        self.sizes += slots or 1
+        self.unsized = self.unsized or slots is None
+
+    def field(self, ask: RouteAsk, settings: RouterSettings, now_s: float) -> Field:
+        """Those that may have the request, and why the others may not."""
+        ready = self.ready
+        if ask.excluded:
+            return self._sifted(ask, settings, now_s)
+        loads: list[float] = []
+        free: list[float] = []
+        for known in ready:
+            load = known.in_flight + known.others
+            room = known.room
+            if load >= room or known.troubled:
+                return self._sifted(ask, settings, now_s)
+            loads.append(load)
+            free.append(1.0 - load / room)
+        field = Field(ask, now_s, settings, ready, self.names, loads, free, self.absent, self.sizes, self.unsized)
+        if self.unsized and ready:
+            field.compare_by_load()
+        return field
+
+    def _sifted(self, ask: RouteAsk, settings: RouterSettings, now_s: float) -> Field:
+        """The same where somebody falls out."""
+        field = Field(ask, now_s, settings, [], (), [], [], list(self.absent))
+        excluded = ask.excluded
+        for known in self.ready:
+            load = known.in_flight + known.others
+            if known.id in excluded:
+                field.refused.append((known.id, "tried already"))
+            elif known.troubled and (refusal := known.refusal(now_s)) is not None:
+                field.refused.append((known.id, refusal))
+            elif load >= known.room:
+                field.refused.append((known.id, "full"))
+            else:
+                field.known.append(known)
+                field.loads.append(load)
+                field.free.append(1.0 - load / known.room)
+                field.sizes += known.slots or 1
+                field.unsized = field.unsized or known.slots is None
+        field.names = tuple([known.id for known in field.known])
+        if field.unsized:
+            field.compare_by_load()
+        return field
