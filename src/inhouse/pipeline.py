@@ -123,7 +123,7 @@ async def _answer_from(found: Lane, parts: Parts, request: Request, identity: Id
     call, bound, hold = await prepare(parts.quotas, identity, found, call, entry, request.notes)
     with hold:
         if hold.scopes:
-            entry.step(Held(asyncio.get_running_loop().time(), hold.scopes, *hold.held))
+            entry.step(Held(time.monotonic(), hold.scopes, *hold.held))
         request.limit_headers = hold.headers
         try:
             request.finish(view, await direct.answer(call, found, share, request, entry))

@@ -30,5 +30,6 @@ async def prepare(
     terms = quotas.terms(identity, lane.model)
     call = limit_answers(lane, call, entry, notes)
     prompts = Prompts(lane, call)
-    call = await fit_prompts(lane, call, prompts, entry, notes)
+    if call.may_trim or lane.fit.policy != "reject":
+        call = await fit_prompts(lane, call, prompts, entry, notes)
     return await reserve(quotas, identity, lane, call, terms, prompts)

@@ -52,7 +52,10 @@ class Prompts:
         context = self._lane.context_tokens
         if self.counted is not None:
             return min(self.counted, context * len(self._jobs))
-        return sum(min(context, bound(job)) for job in self._jobs)
+        most = 0
+        for job in self._jobs:
+            most += min(context, bound(job))
+        return most
 
     async def count(self) -> int | None:
         """Their exact number, asked for once; None where the engine cannot tell it."""

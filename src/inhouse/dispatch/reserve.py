@@ -16,6 +16,8 @@ from inhouse.tenancy.limits import Bound, Terms
 from inhouse.tenancy.quotas import Hold, Quotas
 from inhouse.wire.call import Call, Job
 
+_UNBOUND = Bound(0, 0)
+
 
 async def reserve(
     quotas: Quotas, identity: Identity, lane: Lane, call: Call, terms: Terms, prompts: Prompts
@@ -25,8 +27,7 @@ async def reserve(
     An answer without a limit of its own is limited to what the quotas can ever let in.
     """
     if not terms.demands:
-        bound = Bound(0, 0)
-        return call, bound, quotas.reserve(identity, lane.model, bound)
+        return call, _UNBOUND, quotas.reserve(identity, lane.model, _UNBOUND, terms)
     if prompts.counted is None and _cramped(lane, call, terms, prompts):
         await prompts.count()
     try:
@@ -41,8 +42,10 @@ async def reserve(
 
 def _cramped(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> bool:
     """Whether an answer would be cut short for no other reason than that its prompt was not counted."""
-    unlimited = any(job.answer_tokens_max is None for job in call.jobs)
-    return unlimited and _share(lane, call, terms, prompts) < lane.fit.answer_room
+    for job in call.jobs:
+        if job.answer_tokens_max is None:
+            return _share(lane, call, terms, prompts) < lane.fit.answer_room
+    return False
 
 
 def _share(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> int:
@@ -54,10 +57,15 @@ def _share(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> int:
 def _held(
     quotas: Quotas, identity: Identity, lane: Lane, call: Call, terms: Terms, prompts: Prompts
 ) -> tuple[Call, Bound, Hold]:
-    share = _share(lane, call, terms, prompts)
-    jobs = tuple(job if job.answer_tokens_max is not None else _limited(job, share) for job in call.jobs)
-    bound = Bound(prompts.most, max(job.answer_tokens_max or 0 for job in jobs), len(jobs))
-    return msgspec.structs.replace(call, jobs=jobs), bound, quotas.reserve(identity, lane.model, bound)
+    longest = 0
+    for job in call.jobs:
+        if job.answer_tokens_max is None:
+            share = _share(lane, call, terms, prompts)
+            jobs = tuple([job if job.answer_tokens_max is not None else _limited(job, share) for job in call.jobs])
+            return _held(quotas, identity, lane, msgspec.structs.replace(call, jobs=jobs), terms, prompts)
+        longest = max(longest, job.answer_tokens_max)
+    bound = Bound(prompts.most, longest, len(call.jobs))
+    return call, bound, quotas.reserve(identity, lane.model, bound, terms)
 
 
 def _limited(job: Job, answer_tokens: int) -> Job:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -278,7 +279,7 @@ class Exchange:
             lines,
             self.entry.request_id.encode(),
             b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
-            b"".join([b"%b: %b\r\n" % header for header in (*self.limit_headers, *self.notes)]),
+            _lines(self.limit_headers, self.notes) if self.limit_headers or self.notes else b"",
             self._cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )
@@ -325,6 +326,10 @@ class Exchange:
     def _wake(self) -> None:
         if self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_result(None)
+
+
+def _lines(*headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for some in headers for header in some])
 
 
 def _cors(origin: bytes, allowed: list[str]) -> bytes:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
+
+import msgspec
 
 from inhouse.config import LimitsSpec, Stack
 from inhouse.core import Identity, Usage
@@ -36,8 +39,7 @@ _LONG_S = 60.0
 """Longer than clients wait of their own accord."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """What a request may use at most. All its prompts together, which count once, and each of its answers."""
 
     prompt_tokens: int
@@ -155,13 +157,25 @@ def reservation_headers(reservation: Reservation) -> tuple[tuple[bytes, bytes], 
 
 def rate_headers(requests: Rate | None, tokens: Rate | None) -> tuple[tuple[bytes, bytes], ...]:
     """`x-ratelimit-limit-requests` and its kin, as OpenAI sends them; none where no limit per minute is set."""
-    headers: list[tuple[bytes, bytes]] = []
-    for name, rate in ((b"requests", requests), (b"tokens", tokens)):
-        if rate is not None:
-            headers.append((b"x-ratelimit-limit-" + name, b"%d" % rate.limit))
-            headers.append((b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining))
-            headers.append((b"x-ratelimit-reset-" + name, duration(rate.reset_us).encode()))
-    return tuple(headers)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if requests is not None:
+        headers = (
+            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
+            (b"x-ratelimit-reset-requests", _reset(requests.reset_us)),
+        )
+    if tokens is not None:
+        headers += (
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
+            (b"x-ratelimit-reset-tokens", _reset(tokens.reset_us)),
+        )
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _reset(microseconds: int) -> bytes:
+    return duration(microseconds).encode()
 
 
 def duration(microseconds: int) -> str:

@@ -113,12 +113,12 @@ class Quotas:
         """Requests that used more than their bound: a bound that does not hold. The rest was not charged."""
         ledger.sweep(clock())
 
-    def reserve(self, identity: Identity, model: str, bound: Bound) -> Hold:
-        """Holds what the request may use at most.
+    def reserve(self, identity: Identity, model: str, bound: Bound, agreed: Terms | None = None) -> Hold:
+        """Holds what the request may use at most; `agreed` are its terms, where the caller has them already.
 
         Raises `Forbidden` (the model), `RequestExceedsQuota`, `RateLimited`, `QuotaExceeded`, `StateUnavailable`.
         """
-        agreed = self.terms(identity, model)
+        agreed = agreed or self.terms(identity, model)
         at = self._clock()
         if not agreed.demands:
             return Hold(self, identity, model, agreed, bound, None, at)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Literal
 
 from inhouse.core import ROLE_NAMES, Identity
@@ -101,8 +102,13 @@ WITHOUT_ROLES = frozenset({"developer"})
 
 def allows(identity: Identity, permission: Permission) -> bool:
     """Whether one of the caller's roles has `permission`."""
+    return _allowed(identity.roles or WITHOUT_ROLES, permission)
+
+
+@lru_cache(maxsize=1024)
+def _allowed(roles: frozenset[str], permission: Permission) -> bool:
     none: frozenset[Permission] = frozenset()
-    return any(permission in ROLES.get(role, none) for role in identity.roles or WITHOUT_ROLES)
+    return any(permission in ROLES.get(role, none) for role in roles)
 
 
 def require(identity: Identity, permission: Permission) -> None:

@@ -16,6 +16,7 @@ from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
 _DELTA = b'"delta":{'
+_USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
 
 
 class _Failure(msgspec.Struct):
@@ -110,10 +111,14 @@ class RelayView(Tracking):
     def events(self, job: int, data: bytes) -> bytes:
         if not self._role_seen:
             data = self._with_role(data)
-        if b'"usage":' not in data and b'"error":' not in data and b"[DONE]" not in data:
+        if _USAGE not in data and _ERROR not in data and _DONE not in data:
             self.events_seen += data.count(b"\n\n")
             return data
-        return b"".join([self._relay(job, payload) for payload in sse.payloads(data)])
+        # what stands before the first event that has to be looked at goes on as it is
+        marked = min(at for at in (data.find(mark) for mark in _MARKS) if at >= 0)
+        begin = data.rfind(b"\n\n", 0, marked) + 2 if b"\n\n" in data[:marked] else 0
+        self.events_seen += data.count(b"\n\n", 0, begin)
+        return data[:begin] + b"".join([self._relay(job, payload) for payload in sse.payloads(data[begin:])])
 
     def _with_role(self, data: bytes) -> bytes:
         """The first delta names the role. llama.cpp leaves it out where the first token is half a character."""
