@@ -206,6 +206,12 @@ class Leased(Machine):
         for ledger in self.ledgers:
             ledger.sweep(self.now)
 
+    @rule(seconds=st.sampled_from([0.001, 0.9, 7.0, 30.0, 61.0]))
+    def wait(self, seconds: float) -> None:
+        """Nobody waits long without a sweep: the owner sees to one every second."""
+        self.sweep()
+        super().wait(seconds)
+
     @rule()
     def look(self) -> None:
         Machine.nothing_is_lost(self)

@@ -142,16 +142,17 @@ class LeasedLedger:
         return answer[0] if isinstance(answer[0], Refusal) else None
 
     def _flush(self, now: Now, *, idle: bool) -> None:
-        """Spends what was used and gives back the surplus; with `idle`, all that lies idle."""
+        """Spends what was used and gives back the surplus; all that lies idle, with `idle` and of purses at rest."""
         changes = []
         for purse in self._all():
-            freed = purse.idle.now() if idle or purse in self._retired else purse.surplus()
+            freed = purse.surplus() if purse.busy and not idle and purse not in self._retired else purse.idle.now()
             if freed != NONE or purse.spent.now() != NONE:
                 changes.append((purse, purse.renewal(freed=freed)))
         if changes:
             self._renew(changes, now)
         for purse in self._all():
             purse.taken.halve()
+            purse.busy = False
         self._retired = [purse for purse in self._retired if purse.in_use]
         self._purses = {scopes: purse for scopes, purse in self._purses.items() if purse.in_use}
 
@@ -203,6 +204,7 @@ class _Purse:
         "_requests_rate",
         "_spent_us",
         "_tokens_rate",
+        "busy",
         "day",
         "demands",
         "held",
@@ -218,6 +220,8 @@ class _Purse:
         self.day = day
         self.number = 0
         self.lost = False
+        self.busy = False
+        """Something was taken since the last flush."""
         self.held = NONE
         self._open = 0
         self._spent_us = 0
@@ -259,6 +263,7 @@ class _Purse:
         self.spent.requests += 1
         self._spent_us = max(self._spent_us, at_us)
         self._open += 1
+        self.busy = True
 
     def put_back(self, reservation: Reservation, tokens: int, money: int, at_us: int) -> None:
         """A request is over; at most what it held is spent."""

@@ -16,6 +16,8 @@ from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
 _DELTA = b'"delta":{'
+_NO_USAGE = b'"usage":null'
+"""vLLM says so in every event but the last one."""
 _USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
 
 
@@ -111,7 +113,7 @@ class RelayView(Tracking):
     def events(self, job: int, data: bytes) -> bytes:
         if not self._role_seen:
             data = self._with_role(data)
-        if _USAGE not in data and _ERROR not in data and _DONE not in data:
+        if _ERROR not in data and _DONE not in data and data.count(_USAGE) == data.count(_NO_USAGE):
             self.events_seen += data.count(b"\n\n")
             return data
         # what stands before the first event that has to be looked at goes on as it is
