@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from statistics import median
 
-from benchmarks.first_light import requests, subjects
-from benchmarks.first_light.processes import cpu_s
+from benchmarks.first_light import subjects
 from benchmarks.first_light.settings import Settings
 from benchmarks.first_light.subjects import KEY, Gateway
-from benchmarks.first_light.tables import Row, Table
-from benchmarks.first_light.tools import Load
+from benchmarks.rig import requests
+from benchmarks.rig.processes import cpu_s
+from benchmarks.rig.subject import wait_ready
+from benchmarks.rig.tables import Row, Table
+from benchmarks.rig.tools import Load
 
 STREAMS = (1, 4, 16)
 TOKENS = 64
@@ -30,7 +32,7 @@ def measure(settings: Settings, say: Callable[[str], None]) -> Table:
         ratios=[("gateway", "direct")],
     )
     with subjects.gateway(settings, "engine", subjects.demo_models(settings, max(STREAMS))) as running:
-        subjects.wait_ready(running.address, "bench", running.child)
+        wait_ready(running.address, "bench", running.child, key=KEY)
         for streams in STREAMS:
             say(f"engine: {_streams(streams)}")
             table.rows += _rows(settings, running, streams)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmarks.first_light import requests, subjects
-from benchmarks.first_light.processes import Memory, memory
+from benchmarks.first_light import subjects
 from benchmarks.first_light.settings import Settings
-from benchmarks.first_light.subjects import KEY, PACE_US, Gateway
-from benchmarks.first_light.tables import Row, Table
+from benchmarks.first_light.subjects import KEY, Gateway
+from benchmarks.rig import requests
+from benchmarks.rig.figures import PACE_US
+from benchmarks.rig.processes import Memory, memory
+from benchmarks.rig.subject import wait_ready
+from benchmarks.rig.tables import Row, Table
 
 GOAL_MIB = 64.0
 CONNECTIONS = 200
@@ -67,7 +70,7 @@ def _states(
 ) -> dict[str, tuple[Memory, Memory]]:
     """Memory of gateway and engine, state by state."""
     for model in {"bench", streamed_model}:
-        subjects.wait_ready(running.address, model, running.child)
+        wait_ready(running.address, model, running.child, key=KEY)
     time.sleep(SETTLE_S)
     found = {"at rest": _now(running)}
     plain = requests.chat("bench", KEY, stream=False, tokens=8, prompt=PROMPT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.first_light.tools import Tools
+from benchmarks.rig.tools import Tools
 
 
 @dataclass(frozen=True, slots=True)

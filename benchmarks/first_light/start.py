@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.first_light import requests, subjects
-from benchmarks.first_light.errors import FailedError
-from benchmarks.first_light.machine import python
-from benchmarks.first_light.processes import clean_env
+from benchmarks.first_light import subjects
 from benchmarks.first_light.settings import Settings
-from benchmarks.first_light.subjects import KEY, START_S_MAX, Gateway
-from benchmarks.first_light.tables import Row, Table
+from benchmarks.first_light.subjects import KEY, Gateway
+from benchmarks.rig import requests
+from benchmarks.rig.errors import FailedError
+from benchmarks.rig.machine import python
+from benchmarks.rig.processes import clean_env
+from benchmarks.rig.subject import START_S_MAX, ask
+from benchmarks.rig.tables import Row, Table
 
 GOALS_S = {"inhouse --help": 0.3, "gateway: start to the first /health 200": 1.0}
 IMPORTS = ("inhouse", "inhouse.cli.main", "inhouse.gateway.app")
@@ -84,7 +86,7 @@ def _healthy_s(running: Gateway) -> None:
     while time.monotonic() < until:
         running.child.check()
         try:
-            if subjects.ask(running.address, "GET", "/health")[0] == 200:
+            if ask(running.address, "GET", "/health")[0] == 200:
                 return
         except OSError:
             pass
@@ -100,7 +102,7 @@ def _first_token_s(running: Gateway) -> None:
     while time.monotonic() < until:
         running.child.check()
         try:
-            status, text = subjects.ask(running.address, "POST", "/v1/chat/completions", body, fields)
+            status, text = ask(running.address, "POST", "/v1/chat/completions", body, fields)
             if status == 200 and b"[DONE]" in text:
                 return
         except OSError:

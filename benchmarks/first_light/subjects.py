@@ -6,42 +6,27 @@ engine at 20 tokens/s does.
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import json
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.first_light import requests
-from benchmarks.first_light.errors import FailedError, SkippedError
-from benchmarks.first_light.machine import python
-from benchmarks.first_light.processes import Child, arguments, clean_env, descendants
 from benchmarks.first_light.settings import Settings
+from benchmarks.rig.errors import FailedError, SkippedError
+from benchmarks.rig.figures import PACE_US
+from benchmarks.rig.processes import Child, arguments, clean_env, descendants
+from benchmarks.rig.subject import Subject, free_port, nginx_binary, nginx_config, wait_ready
 
 KEY = "first-light-0123456789-abcdefghijklmnop"
-PACE_US = 50_000
 SLOTS = 256
 # A token is at least one byte: with this much room no gateway needs to count tokens to admit the 32 KB body
 CONTEXT_TOKENS = 65_536
 DEMO_CONTEXT_TOKENS = 512
-START_S_MAX = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Something that answers chat requests. `pids` are its own processes, engines not among them."""
-
-    name: str
-    addresses: Mapping[str, str]
-    """By model."""
-    pids: Callable[[], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +69,8 @@ def direct(settings: Settings, core: int) -> Iterator[Subject]:
             command = [str(settings.tools.mock), "--host", "127.0.0.1", "--port", str(ports[model]), "--alias", model]
             command += ["--interval-us", str(pace_us)]
             child = stack.enter_context(Child(command, log=settings.tools.folder / f"mock-{model}.log", core=core))
-            wait_ready(f"127.0.0.1:{ports[model]}", model, child)
-        yield Subject("direct", {model: f"127.0.0.1:{port}" for model, port in ports.items()}, list)
+            wait_ready(f"127.0.0.1:{ports[model]}", model, child, key=KEY)
+        yield Subject("direct", {model: f"127.0.0.1:{port}" for model, port in ports.items()}, list, KEY)
 
 
 @contextmanager
@@ -93,16 +78,14 @@ def gateway_before_mock(settings: Settings, core: int, load_core: int) -> Iterat
     """The gateway on `core`, the mock engines that it starts itself on `load_core`."""
     with gateway(settings, "gateway", mock_models(settings, load_core), core=core) as running:
         for model in ("bench", "paced"):
-            wait_ready(running.address, model, running.child)
-        yield Subject("gateway", dict.fromkeys(("bench", "paced"), running.address), lambda: running.pids)
+            wait_ready(running.address, model, running.child, key=KEY)
+        yield Subject("gateway", dict.fromkeys(("bench", "paced"), running.address), lambda: running.pids, KEY)
 
 
 @contextmanager
 def nginx(settings: Settings, core: int, load_core: int) -> Iterator[Subject]:
     """nginx as a plain reverse proxy with one worker. Raises SkippedError where it is not installed."""
-    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if binary is None:
-        raise SkippedError("nginx is not installed (Debian: apt-get install nginx-light)")
+    binary = nginx_binary()
     folder = settings.tools.folder / "nginx"
     folder.mkdir()
     with ExitStack() as stack:
@@ -114,14 +97,13 @@ def nginx(settings: Settings, core: int, load_core: int) -> Iterator[Subject]:
             stack.enter_context(Child(command, log=folder / f"mock-{model}.log", core=load_core))
             servers.append(_NGINX_SERVER.format(model=model, socket=path, port=ports[model]))
         config = folder / "nginx.conf"
-        user = "user root;\n" if os.geteuid() == 0 else ""  # the mock's socket is in a folder of ours alone
-        config.write_text(user + _NGINX.format(folder=folder, servers="".join(servers)))
+        config.write_text(nginx_config(folder, "".join(servers)))
         command = [binary, "-p", str(folder), "-c", str(config), "-e", "stderr"]
         child = stack.enter_context(Child(command, log=folder / "nginx.log", core=core))
         for model, port in ports.items():
-            wait_ready(f"127.0.0.1:{port}", model, child)
+            wait_ready(f"127.0.0.1:{port}", model, child, key=KEY)
         addresses = {model: f"127.0.0.1:{port}" for model, port in ports.items()}
-        yield Subject("nginx", addresses, lambda: [child.pid, *descendants(child.pid)])
+        yield Subject("nginx", addresses, lambda: [child.pid, *descendants(child.pid)], KEY)
 
 
 @contextmanager
@@ -130,6 +112,7 @@ def litellm(settings: Settings, core: int, engines: Subject) -> Iterator[Subject
     binary = settings.litellm or shutil.which("litellm")
     if binary is None:
         raise SkippedError("LiteLLM is not installed here, and the bench never installs it")
+    key = "sk-" + KEY  # it takes only keys that begin so
     port = free_port()
     models = [
         {
@@ -139,19 +122,14 @@ def litellm(settings: Settings, core: int, engines: Subject) -> Iterator[Subject
         for model, at in engines.addresses.items()
     ]
     config = settings.tools.folder / "litellm.yaml"  # JSON is YAML
-    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": "sk-" + KEY}}))
+    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": key}}))
     env = clean_env(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_TELEMETRY="False", HOME=str(settings.tools.folder))
     command = [binary, "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     with Child(command, log=settings.tools.folder / "litellm.log", core=core, env=env) as child:
         for model in engines.addresses:
-            wait_ready(f"127.0.0.1:{port}", model, child, key=key_of("litellm"))
+            wait_ready(f"127.0.0.1:{port}", model, child, key=key)
         addresses = dict.fromkeys(engines.addresses, f"127.0.0.1:{port}")
-        yield Subject("litellm", addresses, lambda: [child.pid, *descendants(child.pid)])
-
-
-def key_of(subject: str) -> str:
-    """LiteLLM takes only keys that begin with sk-."""
-    return "sk-" + KEY if subject == "litellm" else KEY
+        yield Subject("litellm", addresses, lambda: [child.pid, *descendants(child.pid)], key)
 
 
 # --- the gateway ------------------------------------------------------------------------------------------------------
@@ -188,75 +166,9 @@ def gateway(settings: Settings, name: str, models: Mapping[str, Any], *, core: i
         yield Gateway(child, port)
 
 
-# --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-def wait_ready(address: str, model: str, child: Child, *, key: str = KEY, every_s: float = 0.01) -> None:
-    """Until a chat request is answered. Raises FailedError when the child ends, or after START_S_MAX."""
-    head, _, body = requests.chat(model, key, stream=False, tokens=1, prompt="hello").partition(b"\r\n\r\n")
-    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-    until = time.monotonic() + START_S_MAX
-    answer = "nothing"
-    while time.monotonic() < until:
-        child.check()
-        try:
-            status, text = ask(address, "POST", "/v1/chat/completions", body, fields)
-            if status == 200:
-                return
-            answer = f"{status} {text[:300]!r}"
-        except OSError as error:
-            answer = str(error)
-        time.sleep(every_s)
-    raise FailedError(f"{child.command[0]} was not ready within {START_S_MAX:g} s; it answered {answer}")
-
-
-def ask(
-    address: str, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> tuple[int, bytes]:
-    """One request on a connection of its own. Raises OSError."""
-    connection = http.client.HTTPConnection(address, timeout=10)
-    try:
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        return response.status, response.read()
-    except http.client.HTTPException as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
-    finally:
-        connection.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def inhouse_command() -> tuple[str, ...]:
-    return (python(), "-m", "inhouse")
-
-
 def is_weights(source: str) -> bool:
     return source == "demo" or Path(source).is_file()
 
-
-_NGINX = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  keepalive_timeout 75s;
-  keepalive_requests 1000000000;
-  client_body_buffer_size 128k;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-{servers}}}
-"""
 
 _NGINX_SERVER = """\
   upstream {model} {{

@@ -1,81 +1,35 @@
-"""Section `gateway`: what the gateway adds per request and per chunk, on one core, beside a plain nginx.
-
-Subjects take turns within a round, so that a slow minute of the machine slows all of them.
-"""
+"""Section `gateway`: what the gateway adds per request and per chunk, on one core, beside a plain nginx."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from statistics import median
 
-from benchmarks.first_light import machine, requests, subjects
-from benchmarks.first_light.errors import SkippedError
-from benchmarks.first_light.processes import cpu_s, memory, trim_logs
+from benchmarks.first_light import subjects
 from benchmarks.first_light.settings import Settings
-from benchmarks.first_light.subjects import PACE_US, Subject
-from benchmarks.first_light.tables import Row, Table
-from benchmarks.first_light.tools import Load
+from benchmarks.rig import figures, machine, requests
+from benchmarks.rig.errors import SkippedError
+from benchmarks.rig.figures import (
+    BUSY,
+    CHUNK_CPU,
+    CHUNKS,
+    CPU,
+    GAP_99,
+    LATENCY_50,
+    LATENCY_99,
+    PACE_US,
+    RATE,
+    TTFT_50,
+    TTFT_99,
+    Measurement,
+    Scenario,
+)
+from benchmarks.rig.processes import memory
+from benchmarks.rig.subject import Subject
+from benchmarks.rig.tables import Row, Table
 
 PACED_STREAMS = 200
 WARM_UP_S = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One kind of load; `figures` are what is read off it."""
-
-    name: str
-    connections: int
-    figures: tuple[Figure, ...]
-    model: str = "bench"
-    stream: bool = False
-    tokens: int = 1
-    body_bytes: int = requests.SMALL_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    load: Load
-    cpu_s: float
-    has_cpu: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A quantity of a scenario; `read` gives None where there is nothing to say."""
-
-    name: str
-    unit: str
-    read: Callable[[Measurement], float | None]
-    added: bool = False
-    """Shown a second time as the difference to `direct`."""
-
-
-def _cpu_per_request(m: Measurement) -> float | None:
-    return m.cpu_s / m.load.requests * 1e6 if m.has_cpu else None
-
-
-def _cpu_per_chunk(m: Measurement) -> float | None:
-    return m.cpu_s / m.load.events * 1e6 if m.has_cpu else None
-
-
-def _busy(m: Measurement) -> float | None:
-    return 100 * m.cpu_s / m.load.elapsed_s if m.has_cpu else None
-
-
-RATE = Figure("requests", "1/s", lambda m: m.load.requests_per_s)
-CPU = Figure("CPU per request", "µs", _cpu_per_request)
-BUSY = Figure("busy", "% of core", _busy)
-CHUNK_CPU = Figure("CPU per chunk", "µs", _cpu_per_chunk)
-TTFT_50 = Figure("TTFT p50", "µs", lambda m: m.load.ttft_us.p50 if m.load.ttft_us else None, added=True)
-TTFT_99 = Figure("TTFT p99", "µs", lambda m: m.load.ttft_us.p99 if m.load.ttft_us else None)
-GAP_99 = Figure("gap p99", "µs", lambda m: m.load.gap_us.p99 if m.load.gap_us else None)
-LATENCY_50 = Figure("latency p50", "µs", lambda m: m.load.latency_us.p50, added=True)
-LATENCY_99 = Figure("latency p99", "µs", lambda m: m.load.latency_us.p99, added=True)
-CHUNKS = Figure("chunks", "1/s", lambda m: m.load.events_per_s)
 
 SCENARIOS = (
     Scenario("c1, 1 KB", 1, (LATENCY_50, LATENCY_99, CPU)),
@@ -89,9 +43,8 @@ SCENARIOS = (
         f"paced, {PACED_STREAMS} × {1_000_000 // PACE_US} tokens/s",
         PACED_STREAMS,
         (CHUNK_CPU, BUSY, TTFT_50, TTFT_99, GAP_99),
-        model="paced",
         stream=True,
-        tokens=0,  # as many as the time allows
+        paced=True,
     ),
 )
 
@@ -124,24 +77,14 @@ def _fill(table: Table, settings: Settings, found: list[Subject], core: int, say
     table.ratios = [("gateway", name) for name in table.columns if name != "gateway"]
     for subject in found:
         _run(settings, SCENARIOS[2], subject, core, WARM_UP_S)
-    taken: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for scenario in SCENARIOS:
-        say(f"gateway: {scenario.name}")
-        for _ in range(settings.rounds):
-            for subject in found:
-                measurement = _run(settings, scenario, subject, core, settings.seconds)
-                for figure in scenario.figures:
-                    value = figure.read(measurement)
-                    if value is not None:
-                        taken[scenario.name, figure.name][subject.name].append(value)
-    for scenario in SCENARIOS:
-        for figure in scenario.figures:
-            rounds = taken[scenario.name, figure.name]
-            values = {name: median(figures) for name, figures in rounds.items()}
-            compared = figure is not BUSY
-            table.rows.append(Row(f"{scenario.name}: {figure.name}", figure.unit, values, compared, dict(rounds)))
-            if figure.added:
-                table.rows.append(_added(scenario, figure, rounds))
+    taken = figures.take_turns(
+        SCENARIOS,
+        found,
+        settings.rounds,
+        lambda scenario, subject: _run(settings, scenario, subject, core, settings.seconds),
+        lambda scenario: say(f"gateway: {scenario}"),
+    )
+    table.rows += figures.rows(SCENARIOS, taken)
     peaks = {subject.name: memory(subject.pids()).peak_mib for subject in found if subject.pids()}
     table.rows.append(Row("memory at most (RSS)", "MiB", dict(peaks)))
     table.notes.append(
@@ -150,38 +93,13 @@ def _fill(table: Table, settings: Settings, found: list[Subject], core: int, say
     )
 
 
-def _added(scenario: Scenario, figure: Figure, rounds: dict[str, list[float]]) -> Row:
-    """What a subject adds to `direct`, round by round."""
-    base = rounds["direct"]
-    added = {
-        name: [value - under for value, under in zip(values, base, strict=True)]
-        for name, values in rounds.items()
-        if name != "direct"
-    }
-    values = {name: median(figures) for name, figures in added.items()}
-    return Row(f"{scenario.name}: added {figure.name}", figure.unit, dict(values), rounds=added)
-
-
 def _run(settings: Settings, scenario: Scenario, subject: Subject, core: int, seconds: float) -> Measurement:
-    paced = scenario.model == "paced"
+    model = "paced" if scenario.paced else "bench"
     request = requests.chat(
-        scenario.model,
-        subjects.key_of(subject.name),
+        model,
+        subject.key,
         stream=scenario.stream,
-        tokens=scenario.tokens or max(1, round(seconds * 1e6 / PACE_US)),
+        tokens=scenario.tokens_in(seconds),
         body_bytes=scenario.body_bytes,
     )
-    pids = subject.pids()
-    before = cpu_s(pids)
-    load = settings.tools.load(
-        subject.addresses[scenario.model],
-        request,
-        connections=scenario.connections,
-        seconds=seconds,
-        requests=scenario.connections if paced else None,
-        stream=scenario.stream,
-        core=core,
-    )
-    used_s = cpu_s(pids) - before
-    trim_logs(settings.tools.folder)
-    return Measurement(load, used_s, bool(pids))
+    return figures.run(settings.tools, scenario, subject, subject.addresses[model], request, core=core, seconds=seconds)

@@ -7,8 +7,8 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from benchmarks.first_light import requests
-from benchmarks.first_light.errors import FailedError
+from benchmarks.rig import requests
+from benchmarks.rig.errors import FailedError
 
 KEY = "long-prompts-0123456789-abcdefghijklmnop"
 MODEL = "demo"

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.first_light import machine, subjects
-from benchmarks.first_light.errors import FailedError
-from benchmarks.first_light.processes import Child, clean_env
 from benchmarks.long_prompts import load
 from benchmarks.long_prompts.load import KEY, MODEL, Seen
+from benchmarks.rig import machine
+from benchmarks.rig.errors import FailedError
+from benchmarks.rig.processes import Child, clean_env
+from benchmarks.rig.subject import free_port, inhouse_command, wait_ready
 
 CONTEXT_TOKENS = 2048
 LONG_OVER_TOKENS = 512
@@ -90,7 +91,7 @@ def _quantiles(times_s: list[float]) -> str:
 def _gateway(folder: Path, slots: int, percent: int) -> Iterator[int]:
     """A gateway that is ready; its port."""
     (folder / "state").mkdir(parents=True)
-    port = subjects.free_port()
+    port = free_port()
     model = {
         "source": "demo",
         "slots": slots,
@@ -102,9 +103,9 @@ def _gateway(folder: Path, slots: int, percent: int) -> Iterator[int]:
     config = folder / "bench.yaml"  # JSON is YAML
     config.write_text(json.dumps({"models": {MODEL: model}, "gateway": {"port": port}}))
     env = clean_env(INHOUSE_API_KEY=KEY, INHOUSE_STATE_DIR=str(folder / "state"))
-    command = [*subjects.inhouse_command(), "serve", "--config", str(config), "--json"]
+    command = [*inhouse_command(), "serve", "--config", str(config), "--json"]
     with Child(command, log=folder / "inhouse.log", env=env) as child:
-        subjects.wait_ready(f"127.0.0.1:{port}", MODEL, child, key=KEY)
+        wait_ready(f"127.0.0.1:{port}", MODEL, child, key=KEY)
         yield port
 
 

@@ -21,6 +21,8 @@ class Row:
     """False where a ratio would mean nothing."""
     rounds: Mapping[str, list[float]] = field(default_factory=dict)
     """The single measurements of which `values` has the medians."""
+    verdict: str = ""
+    """Of a row that has a goal."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ def to_json(table: Table) -> dict[str, Any]:
                     f"{a}/{b}": None if (r := _ratio(row, a, b)) is None else round(r, 4) for a, b in table.ratios
                 },
                 "rounds": dict(row.rounds),
+                "verdict": row.verdict or None,
             }
             for row in table.rows
         ],
@@ -63,7 +66,7 @@ def to_json(table: Table) -> dict[str, Any]:
 def to_text(table: Table) -> str:
     lines = [f"{table.name}: {table.title}"]
     if table.rows:
-        head = ["", "", *table.columns, *(f"{a} / {b}" for a, b in table.ratios)]
+        head = ["", "", *table.columns, *(f"{a} / {b}" for a, b in table.ratios), ""]
         cells = [head, *(_cells(row, table) for row in table.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
         for line in cells:
@@ -86,6 +89,7 @@ def _cells(row: Row, table: Table) -> list[str]:
         row.unit,
         *(_number(row.values.get(column)) for column in table.columns),
         *("" if ratio is None else f"{_number(ratio)} ×" for ratio in ratios),
+        row.verdict,
     ]
 
 

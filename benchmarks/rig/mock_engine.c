@@ -6,6 +6,9 @@
  * one: a chunk with the role, N chunks of content, one that finishes, one with the usage if it was asked for, [DONE].
  * N is the request's max_tokens, else --chunks. Streams take turns, one chunk and one write each, as an engine with
  * continuous batching does after every step; --interval-us is the pause between two chunks of a stream (0: none).
+ * A prompt may say otherwise for its own request: `pace-us N` is that pause, `wait-us N` is the time before anything
+ * of the answer comes. GET /metrics counts, as vLLM does where vLLM has a name for it, what
+ * runs, and how many clients left before their answer was whole (mock:aborted_total).
  *
  * Flags of llama-server that mean nothing here are accepted and ignored. Not here: a request body in chunks,
  * pipelining while a stream runs, anything about prompts.
@@ -36,7 +39,7 @@
 enum {
     HEAD_BYTES_MAX = 64 * 1024,
     BODY_BYTES_MAX = 64 * 1024 * 1024,
-    CHUNKS_MAX = 1000000,
+    NUMBER_MAX = 100000000, /* chunks, microseconds */
     EVENTS_PER_WAIT = 256,
     ANSWER_BYTES = 592, /* the body of an answer that is not a stream */
     ID_DIGITS = 8,
@@ -51,8 +54,8 @@ struct conn {
     int fd;
     struct bytes in, out; /* out: what the socket did not take yet, from out_sent on */
     size_t out_sent;
-    bool streaming, usage, close_after, closed, queued;
-    long next_chunk, chunks;
+    bool streaming, waiting, wants_stream, usage, close_after, closed, queued; /* waiting: before its answer */
+    long next_chunk, chunks, pace_us;
     char id[ID_DIGITS + 1];
     uint64_t due_ns;
     struct conn *next; /* in the queue of streams */
@@ -68,6 +71,8 @@ static struct bytes scratch, content_chunk, answer;
 static size_t content_id_at, answer_id_at;
 static uint32_t next_id = 1;
 static long created;
+static long running_now; /* streams and held back answers that are not whole yet */
+static uint64_t requests_total, aborted_total;
 
 static void die(const char *what) {
     perror(what);
@@ -169,6 +174,10 @@ static void forget(struct conn *c) {
 static void hang_up(struct conn *c) {
     if (c->closed) return;
     c->closed = true;
+    if (c->streaming || c->waiting) {
+        aborted_total++;
+        running_now--;
+    }
     close(c->fd);
     if (!c->queued) forget(c);
 }
@@ -198,25 +207,47 @@ static bool say(struct conn *c, const char *data, size_t len) {
     return true;
 }
 
+/* Into the queue by its time; as long as all have the same pace, that is the end. */
 static void enqueue(struct conn *c, uint64_t due_ns) {
     c->due_ns = due_ns;
     c->next = NULL;
     c->queued = true;
-    if (queue_tail) queue_tail->next = c;
-    else queue_head = c;
-    queue_tail = c;
+    if (!queue_tail) {
+        queue_head = queue_tail = c;
+    } else if (queue_tail->due_ns <= due_ns) {
+        queue_tail->next = c;
+        queue_tail = c;
+    } else {
+        struct conn **at = &queue_head;
+        while ((*at)->due_ns <= due_ns) at = &(*at)->next;
+        c->next = *at;
+        *at = c;
+    }
 }
 
 static bool serve(struct conn *c);
 
+static bool begin_answer(struct conn *c);
+
 /* The next chunk of a stream, or its end. False if the connection is gone. */
 static bool step(struct conn *c, uint64_t now) {
+    if (c->waiting) {
+        c->waiting = false;
+        running_now--;
+        if (!begin_answer(c)) return false;
+        if (c->streaming) return true;
+        if (c->close_after && c->out.len == 0) {
+            hang_up(c);
+            return false;
+        }
+        return serve(c);
+    }
     if (c->out.len) return true; /* the reader is slow: goes on when the socket has taken everything */
     if (c->next_chunk < c->chunks) {
         c->next_chunk++;
         memcpy(content_chunk.data + content_id_at, c->id, ID_DIGITS);
         if (!say(c, content_chunk.data, content_chunk.len)) return false;
-        enqueue(c, now + (uint64_t)interval_us * 1000);
+        enqueue(c, now + (uint64_t)c->pace_us * 1000);
         return true;
     }
     char event[2048], more[512];
@@ -235,6 +266,7 @@ static bool step(struct conn *c, uint64_t now) {
     add_event(&scratch, "data: [DONE]\n\n", 14);
     add(&scratch, "0\r\n\r\n", 5);
     c->streaming = false;
+    running_now--;
     if (!say(c, scratch.data, scratch.len)) return false;
     if (c->close_after && c->out.len == 0) {
         hang_up(c);
@@ -243,11 +275,10 @@ static bool step(struct conn *c, uint64_t now) {
     return serve(c);
 }
 
-static bool begin_stream(struct conn *c, long chunks, bool usage) {
+static bool begin_stream(struct conn *c) {
     static const char head[] = "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\n"
                                "Transfer-Encoding: chunked\r\n\r\n";
     char event[2048];
-    snprintf(c->id, sizeof c->id, "%08x", next_id++);
     size_t n = render_chunk(event, sizeof event,
                             "{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}",
                             c->id, "");
@@ -257,18 +288,23 @@ static bool begin_stream(struct conn *c, long chunks, bool usage) {
     memcpy(content_chunk.data + content_id_at, c->id, ID_DIGITS);
     add(&scratch, content_chunk.data, content_chunk.len); /* the role goes out with the first token */
     c->streaming = true;
-    c->usage = usage;
+    running_now++;
     c->next_chunk = 1;
-    c->chunks = chunks;
     if (!say(c, scratch.data, scratch.len)) return false;
-    if (!c->out.len) enqueue(c, now_ns() + (uint64_t)interval_us * 1000);
+    if (!c->out.len) enqueue(c, now_ns() + (uint64_t)c->pace_us * 1000);
     return true;
 }
 
-static bool say_json(struct conn *c, const char *status, const char *body, size_t len) {
+static bool begin_answer(struct conn *c) {
+    if (c->wants_stream) return begin_stream(c);
+    memcpy(answer.data + answer_id_at, c->id, ID_DIGITS);
+    return say(c, answer.data, answer.len);
+}
+
+static bool say_page(struct conn *c, const char *status, const char *type, const char *body, size_t len) {
     scratch.len = 0;
-    addf(&scratch, "HTTP/1.1 %s\r\nServer: llama.cpp\r\nContent-Type: application/json; charset=utf-8\r\n"
-                   "Content-Length: %zu\r\n\r\n", status, len);
+    addf(&scratch, "HTTP/1.1 %s\r\nServer: llama.cpp\r\nContent-Type: %s; charset=utf-8\r\n"
+                   "Content-Length: %zu\r\n\r\n", status, type, len);
     add(&scratch, body, len);
     return say(c, scratch.data, scratch.len);
 }
@@ -289,25 +325,31 @@ static long number_of(const char *body, size_t len, const char *field, long fall
     const char *at = memmem(body, len, field, strlen(field));
     if (!at) return fallback;
     long found = strtol(at + strlen(field), NULL, 10);
-    return found < 1 ? fallback : found > CHUNKS_MAX ? CHUNKS_MAX : found;
+    return found < 1 ? fallback : found > NUMBER_MAX ? NUMBER_MAX : found;
 }
 
 static bool chat(struct conn *c, const char *body, size_t len) {
-    if (!is_true(body, len, "stream")) {
-        char id[ID_DIGITS + 1];
-        snprintf(id, sizeof id, "%08x", next_id++);
-        memcpy(answer.data + answer_id_at, id, ID_DIGITS);
-        return say(c, answer.data, answer.len);
+    requests_total++;
+    snprintf(c->id, sizeof c->id, "%08x", next_id++);
+    c->wants_stream = is_true(body, len, "stream");
+    if (c->wants_stream) {
+        c->chunks = number_of(body, len, "\"max_tokens\":", 0);
+        if (!c->chunks) c->chunks = number_of(body, len, "\"max_completion_tokens\":", 0);
+        if (!c->chunks) c->chunks = number_of(body, len, "\"n_predict\":", chunks_default);
+        c->pace_us = number_of(body, len, "pace-us ", interval_us);
+        c->usage = is_true(body, len, "include_usage");
     }
-    long chunks = number_of(body, len, "\"max_tokens\":", 0);
-    if (!chunks) chunks = number_of(body, len, "\"max_completion_tokens\":", 0);
-    if (!chunks) chunks = number_of(body, len, "\"n_predict\":", chunks_default);
-    return begin_stream(c, chunks, is_true(body, len, "include_usage"));
+    long wait_us = number_of(body, len, "wait-us ", 0);
+    if (!wait_us) return begin_answer(c);
+    c->waiting = true;
+    running_now++;
+    enqueue(c, now_ns() + (uint64_t)wait_us * 1000);
+    return true;
 }
 
 static bool facts(struct conn *c, const char *path) {
     struct bytes b = {0};
-    const char *status = "200 OK";
+    const char *status = "200 OK", *type = "application/json";
     if (!strcmp(path, "/health") || !strcmp(path, "/v1/health")) {
         addf(&b, "{\"status\":\"ok\"}");
     } else if (!strcmp(path, "/props")) {
@@ -322,10 +364,17 @@ static bool facts(struct conn *c, const char *path) {
         addf(&b, "]");
     } else if (!strcmp(path, "/v1/models") || !strcmp(path, "/models")) {
         addf(&b, "{\"object\":\"list\",\"data\":[{\"id\":\"%s\",\"object\":\"model\",\"created\":%ld,"
-                 "\"owned_by\":\"llamacpp\",\"meta\":{\"n_ctx_train\":%ld,\"n_params\":1}}]}",
-             alias, created, context / slots);
+                 "\"owned_by\":\"llamacpp\",\"max_model_len\":%ld,"
+                 "\"meta\":{\"n_ctx_train\":%ld,\"n_params\":1}}]}",
+             alias, created, context / slots, context / slots);
     } else if (!strcmp(path, "/metrics")) {
-        addf(&b, "{}");
+        type = "text/plain";
+        addf(&b, "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name=\"%s\"} %ld\n"
+                 "# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{model_name=\"%s\"} 0\n"
+                 "# TYPE vllm:kv_cache_usage_perc gauge\nvllm:kv_cache_usage_perc{model_name=\"%s\"} 0.1\n"
+                 "# TYPE mock:requests_total counter\nmock:requests_total %llu\n"
+                 "# TYPE mock:aborted_total counter\nmock:aborted_total %llu\n",
+             alias, running_now, alias, alias, (unsigned long long)requests_total, (unsigned long long)aborted_total);
     } else if (!strcmp(path, "/tokenize")) {
         addf(&b, "{\"tokens\":[1,2,3,4]}");
     } else if (!strcmp(path, "/v1/chat/completions/input_tokens")) {
@@ -334,7 +383,7 @@ static bool facts(struct conn *c, const char *path) {
         status = "404 Not Found";
         addf(&b, "{\"error\":{\"code\":404,\"message\":\"File Not Found\",\"type\":\"not_found_error\"}}");
     }
-    bool there = say_json(c, status, b.data, b.len);
+    bool there = say_page(c, status, type, b.data, b.len);
     free(b.data);
     return there;
 }
@@ -356,7 +405,7 @@ static long body_bytes(const char *head, size_t len, bool *close_after) {
 
 /* Serves what has come completely. False if the connection is gone. */
 static bool serve(struct conn *c) {
-    while (!c->streaming && c->in.len) {
+    while (!c->streaming && !c->waiting && c->in.len) {
         char *end = memmem(c->in.data, c->in.len, "\r\n\r\n", 4);
         if (!end) {
             if (c->in.len <= HEAD_BYTES_MAX) return true;
@@ -396,7 +445,7 @@ static bool serve(struct conn *c) {
         if (!there) return false;
         c->in.len -= whole;
         memmove(c->in.data, c->in.data + whole, c->in.len);
-        if (c->close_after && !c->streaming && c->out.len == 0) {
+        if (c->close_after && !c->streaming && !c->waiting && c->out.len == 0) {
             hang_up(c);
             return false;
         }
@@ -428,7 +477,7 @@ static bool writable(struct conn *c) {
     }
     c->out.len = c->out_sent = 0;
     watch(c, EPOLLIN);
-    if (c->close_after && !c->streaming) {
+    if (c->close_after && !c->streaming && !c->waiting) {
         hang_up(c);
         return false;
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.first_light.errors import FailedError
+from benchmarks.rig.errors import FailedError
 
 PR_SET_PDEATHSIG = 1
 MIB = 1024 * 1024
@@ -141,6 +141,14 @@ def cpu_s(pids: Iterable[int]) -> float:
         with contextlib.suppress(OSError):
             total += time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of another process, clock_getcpuclockid(3)
     return total
+
+
+def pin(pids: Iterable[int], core: int) -> None:
+    """All threads of these processes onto one core."""
+    for pid in pids:
+        for task in _listing(Path(f"/proc/{pid}/task")):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(task.name), {core})
 
 
 def memory(pids: Iterable[int]) -> Memory:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.first_light.errors import FailedError, SkippedError
-from benchmarks.first_light.processes import clean_env
+from benchmarks.rig.errors import FailedError, SkippedError
+from benchmarks.rig.processes import clean_env
 
 HERE = Path(__file__).parent
 GRACE_S = 30.0
