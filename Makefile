@@ -15,10 +15,10 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint types format bench docs lock clean
+.PHONY: help serve test lint types format bench bench-gateway docs lock clean
 
 help: ## list these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make serve MODEL=./model.gguf PORT=9000    serve a model of your own on another port"
 	@echo "  make test ARGS='-k keys'                   hand arguments to pytest"
@@ -46,6 +46,9 @@ format: $(DEV) ## put style and format in order
 
 bench: $(DEV) ## measure what the gateway costs (needs a C compiler)
 	@$(BIN)/python -m benchmarks.first_light $(ARGS)
+
+bench-gateway: $(DEV) ## measure it with everything on beside other gateways (ARGS=--install-peers gets those)
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 docs: $(DEV) ## write the generated pages of docs/reference/ again
 	@$(BIN)/python tools/reference.py

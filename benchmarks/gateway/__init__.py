@@ -1,0 +1,1 @@
+"""The gateway with everything on, on one core, beside what else can stand before an engine."""
