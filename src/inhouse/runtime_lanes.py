@@ -7,8 +7,9 @@ import time
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
-from inhouse.config import CacheSpec, ModelSpec
+from inhouse.config import CacheSpec, FailoverSpec, ModelSpec
 from inhouse.dispatch.cache import Cache
+from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model, start_of
@@ -40,8 +41,13 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
         body_start=start_of(spec.upstream_model or name) if spec.source is None else None,
         shown_model=shown_model(spec.upstream_model, name),
         preparing="" if spec.source is None else "fetching",
+        failover=_failover(spec.failover),
         flights=_flights(name, spec.cache),
     )
+
+
+def _failover(spec: FailoverSpec) -> Failover | None:
+    return Failover(spec.per_answer_max, spec.wait, spec.bytes_max) if spec.enabled else None
 
 
 def _flights(model: str, spec: CacheSpec) -> Flights | None:

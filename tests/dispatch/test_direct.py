@@ -36,6 +36,7 @@ class FakeLane:
     kind = KINDS["llamacpp"]
     body_start = None
     shown_model = None
+    failover = None
     flights = None
 
     def __init__(self, pool: Pool, slots: int) -> None:

@@ -89,6 +89,10 @@ def _step(step: dict[str, Any]) -> Iterator[str]:
         yield f"{at}asked {step['endpoint']}{_job(step)}"
     elif what == "failed":
         yield f"{at}{step['endpoint']} failed: {step['code']}{_job(step)}"
+    elif what == "went_on":
+        yield f"{at}goes on at another endpoint after {step['tokens']:,} tokens{_job(step)}"
+    elif what == "cut_off":
+        yield f"{at}cannot go on: {step['why']}{_job(step)}"
     elif what == "picked":
         why = "" if step["why"] == step["policy"] else f": {step['why']}"
         yield f"{at}picked {step['endpoint']} by {step['policy']}{why}"

@@ -4,6 +4,7 @@ Not here: what a setting does. Importing this brings in pydantic, so commands th
 """
 
 from inhouse.config.cache import CacheSpec
+from inhouse.config.failover import FailoverSpec
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeySpec
 from inhouse.config.moments import parse_moment, render_moment
@@ -20,6 +21,7 @@ __all__ = [
     "AuthSpec",
     "CacheSpec",
     "ExplainSpec",
+    "FailoverSpec",
     "GatewaySpec",
     "IssuerSpec",
     "KeySpec",

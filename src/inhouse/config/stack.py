@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from inhouse.config.cache import CacheSpec
+from inhouse.config.failover import FailoverSpec
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, contradiction, setting
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
@@ -141,6 +142,9 @@ class ModelSpec(Section):
         False, "Whether somebody else runs it, so that what is sent there leaves: only tenants that allow it reach it."
     )
     routing: RoutingSpec = Field(default_factory=RoutingSpec, description="Which of its replicas a request goes to.")
+    failover: FailoverSpec = Field(
+        default_factory=FailoverSpec, description="What becomes of an answer whose replica dies in the middle."
+    )
     cache: CacheSpec = Field(default_factory=CacheSpec, description="Whether answers are given again.")
     price: PriceSpec = Field(default_factory=PriceSpec, description="What its tokens cost.")
     limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much all tenants may use of it together.")

@@ -18,11 +18,13 @@ import msgspec
 
 from inhouse.admission.notices import Standing
 from inhouse.admission.turns import Ask
+from inhouse.dispatch.failover import REASONS, Close, GoOn, Reason, Rescue
 from inhouse.dispatch.flights import Flight, Flights
 from inhouse.dispatch.follower import Follower, Source
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.picked import picked
 from inhouse.dispatch.places import Place
+from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.errors import (
@@ -36,12 +38,11 @@ from inhouse.errors import (
 )
 from inhouse.routing.router import RouteAsk
 from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.story import Asked, Failed
+from inhouse.telemetry.story import Asked, CutOff, Failed, WentOn
+from inhouse.wire import sse
 from inhouse.wire.call import Call, Job, View
-from inhouse.wire.sse import EventCutter
 
 _REFUSAL_BYTES_MAX = 256 * 1024
-_OPENINGS = tuple(b'"delta":{"role":"assistant"%b}' % rest for rest in (b"", b',"content":""', b',"content":null'))
 _MISCONFIGURED = (401, 403, 404, 405, 407, 408)
 """What an engine says to a gateway that asks in the wrong place or with the wrong key: no client can mend that."""
 
@@ -182,25 +183,37 @@ async def _in_turn(
 
 
 async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch) -> None:
-    """At one replica after the other, until one has answered with its first token."""
+    """At one replica after the other: until one has begun to answer, and where that one fails, on to the next."""
     places = lane.places
     ask = RouteAsk(job.body, f"{entry.tenant}:{client.session}" if client.session else "")
+    rescue = None
+    if job.streams and lane.failover is not None and len(places.members) > 1:
+        rescue = Rescue(job, lane.failover.bytes_max)
+    place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
     while True:
-        place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
         if place.pick is not None and lane.router is not None and len(places.members) > 1:
             entry.step(picked(place, place.pick, lane.router.settings.policy))
         entry.step(Asked(place.began_s, place.member.id, index))
         try:
-            await _ask_engine(index, job, view, lane, client, entry, watch, place)
+            await _ask_engine(index, job, view, lane, client, entry, watch, place, rescue)
         except (EngineError, Unavailable) as error:
             entry.step(Failed(time.monotonic(), place.member.id, error.code, index))
             places.leave(place, "failed")
+            if rescue is not None and rescue.began:
+                found = await _elsewhere(index, rescue, error, place, ask, view, lane, client, entry)
+                if found is None:
+                    return
+                place = found
+                continue
             if not places.may_retry(place, ask):
                 raise
             entry.retries += 1
             entry.note("retries", entry.retries)
+            place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
         except ApiError:
             places.leave(place, "ok")
+            if rescue is not None and rescue.error is not None:
+                raise _cut_off(entry, index, "refused", rescue.error) from None
             raise
         except BaseException:
             places.leave(place, "neutral")
@@ -210,9 +223,63 @@ async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Clie
             return
 
 
+async def _elsewhere(
+    index: int,
+    rescue: Rescue,
+    error: ApiError,
+    place: Place,
+    ask: RouteAsk,
+    view: View,
+    lane: Lane,
+    client: Client,
+    entry: Entry,
+) -> Place | None:
+    """Where an answer goes on that broke off with `error`; None where only its end was missing. Raises `error`."""
+    settings, places = lane.failover, lane.places
+    if settings is None:
+        raise error
+    step = rescue.onward(error, lane.kind, lane.tokens_guess(len(rescue.job.body)), settings.per_answer_max)
+    first = rescue.error or error
+    if isinstance(step, Close):
+        shown = view.events(index, step.events)
+        if shown:
+            client.write(shown)
+        view.finished(index)
+        return None
+    if not isinstance(step, GoOn):
+        raise _cut_off(entry, index, step.reason, first)
+    if not places.may_go_on(place, ask):
+        raise _cut_off(entry, index, "nowhere to go", first)
+    try:
+        found = places.take(ask) or await places.rest(ask, settings.wait_s)
+    except ApiError:
+        raise _cut_off(entry, index, "nowhere to go", first) from None
+    entry.failovers += 1
+    entry.note("failovers", entry.failovers)
+    entry.step(WentOn(found.began_s, rescue.tokens, index))
+    if view.streams:
+        client.write(sse.went_on(entry.failovers))
+    return found
+
+
+def _cut_off(entry: Entry, index: int, reason: Reason, error: ApiError) -> ApiError:
+    entry.step(CutOff(time.monotonic(), REASONS[reason], index))
+    return error
+
+
 async def _ask_engine(
-    index: int, job: Job, view: View, lane: Lane, client: Client, entry: Entry, watch: Watch, place: Place
+    index: int,
+    job: Job,
+    view: View,
+    lane: Lane,
+    client: Client,
+    entry: Entry,
+    watch: Watch,
+    place: Place,
+    rescue: Rescue | None,
 ) -> None:
+    if rescue is not None:
+        job = rescue.job
     pool = place.member.pool
     if pool is None:
         raise lane.lost()
@@ -230,7 +297,7 @@ async def _ask_engine(
         return
     if view.streams:
         client.begin()
-    sink = _ViewSink(index, view, client, entry, watch, place, lane.shown_model)
+    sink = ViewSink(index, view, client, entry, watch, place, lane.shown_model, rescue)
     watch.reply = reply
     client.attach(reply)
     try:
@@ -240,99 +307,6 @@ async def _ask_engine(
         client.detach(reply)
         reply.abort()
     view.finished(index)
-
-
-class _ViewSink:
-    """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
-
-    __slots__ = (
-        "_client",
-        "_cutter",
-        "_entry",
-        "_error",
-        "_held",
-        "_index",
-        "_model",
-        "_over",
-        "_place",
-        "_view",
-        "_waiter",
-        "_watch",
-    )
-
-    def __init__(
-        self,
-        index: int,
-        view: View,
-        client: Client,
-        entry: Entry,
-        watch: Watch,
-        place: Place,
-        model: tuple[bytes, bytes] | None,
-    ) -> None:
-        self._index = index
-        self._view = view
-        self._client = client
-        self._entry = entry
-        self._watch = watch
-        self._place = place
-        self._model = model
-        self._held = b""
-        self._cutter = EventCutter()
-        self._over = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def whole(self) -> None:
-        """Returns when the reply is over. Raises what broke it off."""
-        if not self._over:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        if self._error is not None:
-            raise self._error
-
-    def data(self, data: bytes) -> None:
-        try:
-            events = self._cutter.feed(data)
-            if not events:
-                return
-            if events.startswith(b":") and b"data:" not in events:  # comments only: they keep the line open
-                if self._view.streams:
-                    self._client.write(events)
-                return
-            if self._place.first_s is None:
-                if _only_opens(events):
-                    self._held += events
-                    return
-                events = self._held + events
-                self._place.first_s = time.monotonic()
-                if self._entry.first_token_s is None:
-                    self._entry.first_token_s = self._place.first_s
-            self._watch.moved = True
-            if self._model is not None:
-                events = events.replace(*self._model)
-            shown = self._view.events(self._index, events)
-        except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
-            self.done(error)
-            return
-        if shown:
-            self._client.write(shown)
-
-    def done(self, error: Exception | None) -> None:
-        if self._over:
-            return
-        self._over = True
-        self._error = error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-def _only_opens(events: bytes) -> bool:
-    """Whether this is the one event by which some engines say, ahead of the first token, who is going to speak.
-
-    It is held back until there is a token: an engine may still fail, and the request go on at another.
-    """
-    return events.count(b"\n\n") == 1 and any(opening in events for opening in _OPENINGS)
 
 
 # "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"

@@ -149,7 +149,7 @@ class Flights:
             error = flight.stopped_by
         finally:
             self.shut(flight)
-            if error is None and flight.storable and flight.epoch == self._epoch:
+            if error is None and flight.storable and not flight.entry.failovers and flight.epoch == self._epoch:
                 self.cache.put(flight.key, flight.answer(), self._loop.time())
             flight.finish(error)
 

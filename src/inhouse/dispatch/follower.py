@@ -246,6 +246,9 @@ class Follower:
         if flight.entry.retries:
             self.entry.retries += flight.entry.retries
             self.entry.note("retries", self.entry.retries)
+        if flight.entry.failovers:
+            self.entry.failovers += flight.entry.failovers
+            self.entry.note("failovers", self.entry.failovers)
 
     def _note_wait(self, flight: Shared) -> None:
         """What the generation waited since this request joined it."""

@@ -12,6 +12,7 @@ from inhouse.admission.fair import Priority
 from inhouse.admission.notices import Tell
 from inhouse.admission.turns import Ask, Turn, Turns
 from inhouse.core import ReplicaState
+from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
@@ -65,6 +66,8 @@ class Lane:
     failure: str = ""
     watches: set[Watch] = field(default_factory=set)
     """Of the jobs that wait or run now."""
+    failover: Failover | None = None
+    """How answers go on whose replica dies; None where they do not."""
     flights: Flights | None = None
     """Answers that are kept and shared; None where the model has no cache."""
     places: Places = field(init=False)

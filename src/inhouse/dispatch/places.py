@@ -167,6 +167,16 @@ class Places:
         ask.excluded |= {place.member.id}
         return self._hope(ask) and self.router.retries.withdraw(time.monotonic())
 
+    def may_go_on(self, place: Place, ask: RouteAsk) -> bool:
+        """Whether an answer that broke off in the middle may go on at another member.
+
+        Only the one where it broke off is left out: those where it was before may have been started anew.
+        """
+        if self.router is None:
+            return False
+        ask.excluded = frozenset((place.member.id,))
+        return self._hope(ask)
+
     def _seen(self) -> tuple[Endpoint, ...]:
         """The members' snapshots, as the router wants them: the same ones for as long as nothing but ours changes."""
         self._snapshots = snapshots = tuple([member.endpoint() for member in self.members.values()])

@@ -74,8 +74,13 @@ class Watch:
         self._doubt: Callable[[], None] | None = None
 
     def asked(self, now_s: float, doubt: Callable[[], None]) -> None:
-        """The job has its slot and goes to the engine. `doubt` has the engine looked at."""
-        self._asked_s, self._doubt = now_s, doubt
+        """The job has its slot and goes to the engine. `doubt` has the engine looked at.
+
+        Where an answer goes on at another engine, its next gap begins now.
+        """
+        self._asked_s, self._doubt, self.reply = now_s, doubt, None
+        if self._heard_s is not None:
+            self._heard_s = now_s
 
     def look(self, now_s: float) -> None:
         """Stops the request if a stage has taken too long."""

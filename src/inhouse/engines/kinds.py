@@ -6,6 +6,7 @@ Not here: how an engine of ours is started (`llamacpp`), and what a page of metr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Kind:
     """Requests at once where neither the engine nor the stack says."""
     llama: bool = False
     """It has llama-server's own paths: /props, /slots, /tokenize, input_tokens."""
+    continuing: Literal["", "asked", "always"] = ""
+    """Whether a chat that ends with the assistant goes on with that message: never, where `continue_final_message` asks
+    for it, or in any case."""
     always_stream: bool = False
     """It notices a hang-up only on a stream that emits tokens, so every answer is streamed from it."""
 
@@ -88,10 +92,10 @@ _TENSORRT = Names(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("llamacpp", names=_LLAMA, slots=4, llama=True, always_stream=True),
-        Kind("llama-server", names=_LLAMA, slots=4, llama=True, always_stream=True),
-        Kind("vllm", names=_VLLM),
-        Kind("sglang", names=_SGLANG, always_stream=True),
+        Kind("llamacpp", names=_LLAMA, slots=4, llama=True, continuing="always", always_stream=True),
+        Kind("llama-server", names=_LLAMA, slots=4, llama=True, continuing="always", always_stream=True),
+        Kind("vllm", names=_VLLM, continuing="asked"),
+        Kind("sglang", names=_SGLANG, continuing="asked", always_stream=True),
         Kind("tgi", names=_TGI, always_stream=True),
         Kind("tensorrt-llm", metrics=(b"/prometheus/metrics", b"/metrics"), names=_TENSORRT, always_stream=True),
         Kind("openai", health=b"/v1/models", metrics=()),

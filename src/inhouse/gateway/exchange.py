@@ -273,6 +273,8 @@ class Exchange:
     def _head(self, status: int, lines: bytes) -> bytes:
         if self.entry.cache and status == 200:
             lines += b"x-inhouse-cache: %b\r\n" % self.entry.cache.encode()
+        if self.entry.failovers:
+            lines += b"x-inhouse-failovers: %d\r\n" % self.entry.failovers
         return b"%b%b%bx-request-id: %b\r\n%b%b%b%b\r\n" % (
             STATUS_LINES[status],
             self._wire.default_headers(),

@@ -12,7 +12,14 @@ HUNG_UP = 499
 """Status in logs and metrics of a request whose client left; nothing is sent with it (nginx's convention)."""
 
 FactName = Literal[
-    "credential", "trimmed_messages", "trimmed_tokens", "answer_tokens_asked", "retries", "cache", "reused_tokens"
+    "credential",
+    "trimmed_messages",
+    "trimmed_tokens",
+    "answer_tokens_asked",
+    "retries",
+    "failovers",
+    "cache",
+    "reused_tokens",
 ]
 FACTS: dict[FactName, str] = {
     "credential": "why nobody was proven: `missing`, `malformed`, `unknown`, `expired` or `revoked`",
@@ -21,6 +28,7 @@ FACTS: dict[FactName, str] = {
     "cache": "where an answer that may be reused came from: `hit`, `shared` or `miss`",
     "reused_tokens": "tokens of the answer that were not generated for this request",
     "retries": "replicas that failed before the first token, after which the request went on at another",
+    "failovers": "replicas that failed in the middle of an answer, after which it went on at another",
     "answer_tokens_asked": "the longer answer that the client asked for, where the model's limit took its place",
 }
 """What may stand in a request's facts: the names are fixed, the values are numbers or words of ours."""
@@ -59,6 +67,8 @@ class Entry:
     events: int = 0
     retries: int = 0
     """Replicas that failed before the first token, whose request went on elsewhere."""
+    failovers: int = 0
+    """Replicas that failed in the middle of an answer, which went on elsewhere."""
     cache: Literal["", "hit", "miss", "shared"] = ""
     """Where the answer came from: kept, generated, or a generation shared with others; "" where none may be reused."""
     reused_tokens: int = 0

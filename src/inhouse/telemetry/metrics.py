@@ -76,6 +76,10 @@ class Metrics:
             "inhouse_retries", "Replicas that failed before the first token, whose request went on.", ["model"],
             registry=registry,
         )  # fmt: skip
+        self._failovers = Counter(
+            "inhouse_failovers", "Answers whose replica failed in the middle and that went on at another.", ["model"],
+            registry=registry,
+        )  # fmt: skip
         self._rollbacks = Counter(
             "inhouse_canary_rollbacks", "Canaries that broke their guard.", ["route"], registry=registry
         )
@@ -130,6 +134,8 @@ class Metrics:
                 _add(tokens, (entry.model, "reused"), entry.reused_tokens)
             if entry.retries:
                 self._retries.labels(entry.model).inc(entry.retries)
+            if entry.failovers:
+                self._failovers.labels(entry.model).inc(entry.failovers)
             if entry.failed:
                 self._broken.labels(entry.model).inc()
             if entry.status in (200, HUNG_UP):

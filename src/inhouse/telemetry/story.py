@@ -71,6 +71,24 @@ class Failed(msgspec.Struct, frozen=True, tag_field="what", tag="failed"):
     job: int = 0
 
 
+class WentOn(msgspec.Struct, frozen=True, tag_field="what", tag="went_on"):
+    """An answer that had begun broke off and goes on at another endpoint."""
+
+    at_s: float
+    tokens: int
+    """Of the answer, that were sent before."""
+    job: int = 0
+
+
+class CutOff(msgspec.Struct, frozen=True, tag_field="what", tag="cut_off"):
+    """An answer that had begun broke off and could not go on."""
+
+    at_s: float
+    why: str
+    """A fixed phrase."""
+    job: int = 0
+
+
 class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
     """No engine was asked: the answer was kept, or another request had asked for it already."""
 
@@ -80,4 +98,4 @@ class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
     job: int = 0
 
 
-Step = Held | Limited | Picked | Asked | Failed | Reused
+Step = Held | Limited | Picked | Asked | Failed | WentOn | CutOff | Reused

@@ -71,7 +71,7 @@ class EngineCompletion(Struct, omit_defaults=True, kw_only=True):
     """What is sent to the engine: one prompt, always a stream."""
 
     model: str
-    prompt: str | list[int]
+    prompt: str | list[int] | list[int | str]
     max_tokens: int
     stream: bool = msgspec.field(default_factory=lambda: True)
     stream_options: StreamOptions = msgspec.field(default_factory=lambda: StreamOptions(include_usage=True))

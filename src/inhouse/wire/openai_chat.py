@@ -64,6 +64,9 @@ class EngineChat(Struct, omit_defaults=True, kw_only=True):
     repeat_penalty: float | None = None
     ignore_eos: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    # where an answer goes on that broke off
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:

@@ -54,6 +54,11 @@ def queued(position: int | None, wait_s: float | None) -> bytes:
     return b": queued%b%b\n\n" % (place, b"" if wait_s is None else b" wait_s=%.1f" % wait_s)
 
 
+def went_on(times: int) -> bytes:
+    """A comment: from here on the answer comes from another replica, for the `times`th time."""
+    return b": failover %d\n\n" % times
+
+
 def payloads(events: bytes) -> Iterator[bytes]:
     """The data of each event. Comments and events without data are passed over."""
     for event in events.split(b"\n\n"):

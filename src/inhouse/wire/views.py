@@ -99,6 +99,21 @@ def raise_failure(payload: bytes) -> None:
     raise EngineError(f"the engine failed in the middle of its answer: {text}")
 
 
+def fault_in(event: bytes) -> EngineError | None:
+    """What an engine reports with an event, if it reports a failure."""
+    if b'"error":' not in event:
+        return None
+    for payload in sse.payloads(event):
+        try:
+            if _failure.decode(payload).error is not None:
+                raise_failure(payload)
+        except msgspec.DecodeError:
+            continue
+        except EngineError as fault:
+            return fault
+    return None
+
+
 class RelayView(Tracking):
     """One chat stream, handed on byte for byte; only its usage event is taken out where the client did not ask."""
 

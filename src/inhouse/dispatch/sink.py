@@ -1,0 +1,142 @@
+"""Where an engine's answer goes: through the view to the client, and what was shown is remembered for a failover."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from inhouse.dispatch.failover import Rescue
+from inhouse.dispatch.places import Place
+from inhouse.dispatch.watch import Watch
+from inhouse.telemetry.entry import Entry
+from inhouse.wire.call import View
+from inhouse.wire.sse import EventCutter
+from inhouse.wire.views import fault_in
+
+_OPENINGS = tuple(b'"delta":{"role":"assistant"%b}' % rest for rest in (b"", b',"content":""', b',"content":null'))
+
+
+class Writable(Protocol):
+    def write(self, data: bytes) -> None: ...
+
+
+class ViewSink:
+    """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
+
+    __slots__ = (
+        "_client",
+        "_cutter",
+        "_entry",
+        "_error",
+        "_held",
+        "_index",
+        "_model",
+        "_over",
+        "_place",
+        "_rescue",
+        "_view",
+        "_waiter",
+        "_watch",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        view: View,
+        client: Writable,
+        entry: Entry,
+        watch: Watch,
+        place: Place,
+        model: tuple[bytes, bytes] | None,
+        rescue: Rescue | None,
+    ) -> None:
+        self._index = index
+        self._view = view
+        self._client = client
+        self._entry = entry
+        self._watch = watch
+        self._place = place
+        self._model = model
+        self._rescue = rescue
+        self._held = b""
+        self._cutter = EventCutter()
+        self._over = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def whole(self) -> None:
+        """Returns when the reply is over. Raises what broke it off."""
+        if not self._over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+
+    def data(self, data: bytes) -> None:
+        if self._over:  # it was given up, and its end is still on its way
+            return
+        try:
+            events = self._cutter.feed(data)
+            if not events:
+                return
+            if events.startswith(b":") and b"data:" not in events:  # comments only: they keep the line open
+                if self._view.streams:
+                    self._client.write(events)
+                return
+            if self._rescue is not None and b'"error":' in events:
+                self._up_to_fault(events, self._rescue)
+                return
+            self._show(events)
+        except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
+            self.done(error)
+
+    def done(self, error: Exception | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _show(self, events: bytes) -> None:
+        if self._place.first_s is None:
+            if _only_opens(events):
+                self._held += events
+                return
+            events = self._held + events
+            self._place.first_s = time.monotonic()
+            if self._entry.first_token_s is None:
+                self._entry.first_token_s = self._place.first_s
+        self._watch.moved = True
+        if self._model is not None:
+            events = events.replace(*self._model)
+        rescue = self._rescue
+        if rescue is not None:
+            if rescue.splice is not None:
+                events = rescue.splice.events(events)
+                if not events:
+                    return
+            shown = self._view.events(self._index, events)
+            rescue.sent.keep(events)
+        else:
+            shown = self._view.events(self._index, events)
+        if shown:
+            self._client.write(shown)
+
+    def _up_to_fault(self, events: bytes, rescue: Rescue) -> None:
+        """What came before the engine said that it failed is part of the answer that may go on elsewhere."""
+        for event in events.split(b"\n\n")[:-1]:
+            fault = fault_in(event)
+            if fault is not None:
+                self.done(fault)
+                return
+            self._show(event + b"\n\n")
+
+
+def _only_opens(events: bytes) -> bool:
+    """Whether this is the one event by which some engines say, ahead of the first token, who is going to speak.
+
+    It is held back until there is a token: an engine may still fail, and the request go on at another.
+    """
+    return events.count(b"\n\n") == 1 and any(opening in events for opening in _OPENINGS)
