@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import Gateway, serving
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell's job in the background ignores SIGINT, and so would all that the tests start and mean to stop."""
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_verbs_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_stacks_are_valid(page: Path, tmp_path: Path) -> None:
-    """Every YAML block of a page is an `inhouse.yaml` that is taken as it is."""
+    """Every block of `yaml` is an `inhouse.yaml` that is taken as it is; YAML of another kind is called `yml`."""
     file = tmp_path / "inhouse.yaml"
     for language, block in FENCE.findall(page.read_text()):
         if language == "yaml":

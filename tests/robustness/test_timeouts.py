@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rawhttp import (
 )
 
 import engines
+from fake_engine import binary
 from serving import Gateway, serving
 
 STACK = """
@@ -164,7 +166,10 @@ def test_an_engine_that_hangs_behind_a_short_limit(start: Start) -> None:
 
 def test_a_long_answer_within_its_limits(tmp_path: Path) -> None:
     """A limit of the gap is none of the whole: an answer that takes several times as long comes to its end."""
-    model = "{source: demo, slots: 1, threads: 1, token_gap_timeout: 2s, first_token_timeout: 5s}"
+    engine = binary(tmp_path, tokens_per_s=5)
+    model = f"{{source: demo, engine_binary: {engine}, token_gap_timeout: 1s, first_token_timeout: 5s}}"
     with serving(tmp_path, f"models: {{demo: {model}}}") as gateway, Client(gateway) as client:
-        client.send(post(long_chat(stream=True, n=8)))
+        begun_s = time.monotonic()
+        client.send(post(chat(stream=True, max_tokens=20), "Prefer: wait=30"))
         assert b"[DONE]" in client.answer_body()
+        assert time.monotonic() - begun_s > 3
