@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
+from itertools import repeat
+
 from inhouse.dispatch.places import Place
 from inhouse.routing.router import Pick
 from inhouse.telemetry.story import Candidate, Picked
@@ -11,10 +15,21 @@ CANDIDATES_MAX = 16
 
 
 def picked(place: Place, pick: Pick, policy: str) -> Picked:
-    candidates = []
-    for each in pick.candidates[:CANDIDATES_MAX]:
-        scores = {"load": each.load, "prefix": each.prefix}
-        known = {name: round(value, 3) for name, value in scores.items() if value is not None}
-        score = None if each.score is None else round(each.score, 4)
-        candidates.append(Candidate(each.endpoint_id, score, known, each.refusal or ""))
-    return Picked(place.began_s, place.member.id, policy, pick.reason, tuple(candidates))
+    if len(pick.names) > CANDIDATES_MAX:
+        candidates = _best(pick)
+    else:
+        prefixes: Iterable[float | None] = pick.prefixes or repeat(None)
+        candidates = tuple(map(Candidate, pick.names, pick.scores, pick.loads, prefixes))
+    if pick.refused:
+        room = CANDIDATES_MAX - len(candidates)
+        candidates += tuple([Candidate(name, out=refusal) for name, refusal in pick.refused[:room]])
+    return Picked(place.began_s, pick.endpoint_id, policy, pick.reason, candidates)
+
+
+def _best(pick: Pick) -> tuple[Candidate, ...]:
+    """Of a large fleet."""
+    names, scores, loads, prefixes = pick.names, pick.scores, pick.loads, pick.prefixes
+    return tuple(
+        Candidate(names[at], scores[at], loads[at], prefixes[at] if prefixes else None)
+        for at in heapq.nlargest(CANDIDATES_MAX, range(len(names)), key=scores.__getitem__)
+    )

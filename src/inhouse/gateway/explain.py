@@ -8,7 +8,7 @@ import msgspec
 
 from inhouse.config.money import render_money
 from inhouse.telemetry.entry import HUNG_UP, Entry
-from inhouse.telemetry.story import Asked, Step
+from inhouse.telemetry.story import Asked, Candidate, Picked, Step
 from inhouse.wire.records import RequestStory, StorySeconds, StoryTokens
 
 
@@ -56,4 +56,17 @@ def _seconds(entry: Entry) -> StorySeconds:
 
 def _shown(step: Step, arrived_s: float) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(step)
+    if isinstance(step, Picked):
+        best_first = sorted(step.candidates, key=lambda one: -1.0 if one.score is None else one.score, reverse=True)
+        fields["candidates"] = [_candidate(one) for one in best_first]
     return {"what": fields.pop("what"), "at_s": round(fields.pop("at_s") - arrived_s, 6), **fields}
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    scores = {"load": one.load, "prefix": one.prefix}
+    return {
+        "endpoint": one.endpoint,
+        "score": None if one.score is None else round(one.score, 4),
+        "scores": {name: round(value, 3) for name, value in scores.items() if value is not None},
+        "out": one.out,
+    }

@@ -31,19 +31,22 @@ class Limited(msgspec.Struct, frozen=True, tag_field="what", tag="limited"):
     """Scope and name, as in `tenant:acme requests_per_minute`."""
 
 
-class Candidate(msgspec.Struct, frozen=True):
-    """An endpoint that could have been picked. `score` is between 0 and 1; `scores` are what it was made of: `load` in
-    requests there, `prefix` as the part of the prompt that it knows."""
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """An endpoint that could have been picked, or that a filter took out. (Several are made in each request.)"""
 
     endpoint: str
     score: float | None = None
-    scores: dict[str, float] = {}
+    """Between 0 and 1, made of the figures below by the policy."""
+    load: float | None = None
+    """Requests there."""
+    prefix: float | None = None
+    """The part of the prompt that it knows; None where the policy did not look."""
     out: str = ""
     """The filter that took it out, if one did."""
 
 
-class Picked(msgspec.Struct, frozen=True, tag_field="what", tag="picked"):
-    """Routing chose an endpoint."""
+class Picked(msgspec.Struct, frozen=True, gc=False, tag_field="what", tag="picked"):
+    """Routing chose an endpoint. `candidates` are in no order; they are shown with the best first."""
 
     at_s: float
     endpoint: str
