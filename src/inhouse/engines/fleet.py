@@ -48,6 +48,7 @@ class Fleet:
         self._troubles = ["" for _ in sources]
         self._known: dict[int, Mapping[str, Address]] = {}
         self._remotes: dict[str, tuple[Address, Remote, asyncio.Task[None]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Runs until it is cancelled; then nothing is watched any more."""
@@ -58,7 +59,7 @@ class Fleet:
         try:
             await asyncio.Event().wait()
         finally:
-            tasks += [task for _, _, task in self._remotes.values()]
+            tasks += [*self._ending, *(task for _, _, task in self._remotes.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -76,6 +77,8 @@ class Fleet:
                 del self._remotes[name]
                 self._circle.part(remote.member)
                 task.cancel()
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
 
     async def _follow(self, number: int, source: Source) -> None:
         def found(addresses: Mapping[str, Address]) -> None:

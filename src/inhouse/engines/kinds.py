@@ -44,8 +44,6 @@ class Kind:
     continuing: Literal["", "asked", "always"] = ""
     """Whether a chat that ends with the assistant goes on with that message: never, where `continue_final_message` asks
     for it, or in any case."""
-    always_stream: bool = False
-    """It notices a hang-up only on a stream that emits tokens, so every answer is streamed from it."""
 
 
 def _histogram(*names: str) -> tuple[tuple[str, str], ...]:
@@ -92,12 +90,12 @@ _TENSORRT = Names(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("llamacpp", names=_LLAMA, slots=4, llama=True, continuing="always", always_stream=True),
-        Kind("llama-server", names=_LLAMA, slots=4, llama=True, continuing="always", always_stream=True),
+        Kind("llamacpp", names=_LLAMA, slots=4, llama=True, continuing="always"),
+        Kind("llama-server", names=_LLAMA, slots=4, llama=True, continuing="always"),
         Kind("vllm", names=_VLLM, continuing="asked"),
-        Kind("sglang", names=_SGLANG, continuing="asked", always_stream=True),
-        Kind("tgi", names=_TGI, always_stream=True),
-        Kind("tensorrt-llm", metrics=(b"/prometheus/metrics", b"/metrics"), names=_TENSORRT, always_stream=True),
+        Kind("sglang", names=_SGLANG, continuing="asked"),
+        Kind("tgi", names=_TGI),
+        Kind("tensorrt-llm", metrics=(b"/prometheus/metrics", b"/metrics"), names=_TENSORRT),
         Kind("openai", health=b"/v1/models", metrics=()),
     )
 }
