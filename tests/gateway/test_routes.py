@@ -91,6 +91,9 @@ def test_an_alias(door: Gateway) -> None:
     """It leads where the route leads."""
     with client(door) as caller:
         assert who(caller, "gpt-4o") == "chat"
+        told = story(caller, "gpt-4o")["steps"][0]
+    assert (told["what"], told["route"], told["model"]) == ("routed", "chat", "chat")
+    assert (told["behind"], told["closed"]) == (["small"], ["cloud"])
 
 
 def test_short_and_long_prompts(door: Gateway) -> None:
@@ -143,6 +146,9 @@ def test_a_session(door: Gateway) -> None:
         for number in range(24):
             session = f"s{number % 8}"
             told = story(caller, "twins", **{"x-inhouse-session": session})
+            (picked,) = [step for step in told["steps"] if step["what"] == "picked"]
+            assert len(picked["candidates"]) == 3
+            assert picked["policy"] == "session"
             homes.setdefault(session, set()).update(step["endpoint"] for step in told["steps"] if "endpoint" in step)
     assert [len(replicas) for replicas in homes.values()] == [1] * 8
     assert len(set.union(*homes.values())) > 1

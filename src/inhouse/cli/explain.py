@@ -85,6 +85,8 @@ def _step(step: dict[str, Any]) -> Iterator[str]:
         yield f"{at}quotas: at most {step['tokens']:,} tokens{money} held for {', '.join(step['scopes'])}"
     elif what == "limited":
         yield f"{at}refused by {', '.join(step['limits'])}"
+    elif what == "routed":
+        yield f"{at}'{step['route']}' leads to {step['model']}: {step['why']}" + _others(step)
     elif what == "asked":
         yield f"{at}asked {step['endpoint']}{_job(step)}"
     elif what == "failed":
@@ -100,6 +102,11 @@ def _step(step: dict[str, Any]) -> Iterator[str]:
             yield f"              {_candidate(candidate)}"
     else:
         yield f"{at}{what}: " + ", ".join(f"{name} {value}" for name, value in step.items())
+
+
+def _others(step: dict[str, Any]) -> str:
+    behind = f"; then {', '.join(step['behind'])}" if step.get("behind") else ""
+    return behind + (f"; closed: {', '.join(step['closed'])}" if step.get("closed") else "")
 
 
 def _candidate(candidate: dict[str, Any]) -> str:

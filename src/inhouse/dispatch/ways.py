@@ -17,6 +17,7 @@ from inhouse.routing.routes import ModelAsk, Plan, Routes
 from inhouse.telemetry.entry import HUNG_UP, Entry, Trial
 from inhouse.telemetry.log import Log
 from inhouse.telemetry.metrics import CanaryReading, Metrics
+from inhouse.telemetry.story import Routed
 from inhouse.tenancy.limits import models_allowed
 from inhouse.tenancy.roles import require
 from inhouse.wire.call import Call
@@ -75,6 +76,7 @@ class Ways:
             raise not_found(demanded or call.model, self._routes.names)
         if not plan.choices:
             raise _closed(plan)
+        entry.step(_told(plan, self._clock()))
         lanes = [self._lanes[choice.model] for choice in plan.choices]
         if not lanes[0].ready:
             lanes.sort(key=lambda lane: not lane.ready)
@@ -118,6 +120,12 @@ class Ways:
         """A guess by its bytes, at the ratio that the named model, or else the first one, has shown of late."""
         lane = self._lanes.get(call.model) or next(iter(self._lanes.values()))
         return lane.tokens_guess(len(call.jobs[0].body))
+
+
+def _told(plan: Plan, at_s: float) -> Routed:
+    first, *behind = plan.choices
+    names = tuple(choice.model for choice in behind)
+    return Routed(at_s, plan.route, first.model, first.reason, names, tuple(choice.model for choice in plan.closed))
 
 
 def _closed(plan: Plan) -> Forbidden:

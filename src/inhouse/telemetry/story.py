@@ -101,4 +101,17 @@ class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
     job: int = 0
 
 
-Step = Held | Limited | Picked | Asked | Failed | WentOn | CutOff | Reused
+class Routed(msgspec.Struct, frozen=True, tag_field="what", tag="routed"):
+    """A route, or a caller who may, chose a model."""
+
+    at_s: float
+    route: str
+    model: str
+    why: str
+    behind: tuple[str, ...] = ()
+    """Models that would have been next."""
+    closed: tuple[str, ...] = ()
+    """Models that this caller may not be sent to."""
+
+
+Step = Routed | Held | Limited | Picked | Asked | Failed | WentOn | CutOff | Reused
