@@ -22,7 +22,7 @@ from inhouse.errors import InhouseError
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
-from inhouse.runtime_lanes import lane_of
+from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
@@ -124,8 +124,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             auth.refresh,
             audit,
         )
-        watch_process(metrics, lanes, connections=lambda: parts.connections(), held=lambda: quotas.held)
-        parts.sweepers += [auth.refresh, quotas.flush, ways.sweep]
+        watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
+        parts.sweepers += [auth.refresh, quotas.flush, ways.sweep, functools.partial(tell_of_outliers, lanes, log)]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
@@ -17,6 +18,7 @@ from inhouse.dispatch.watch import TimeLimits
 from inhouse.engines.kinds import KINDS
 from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
+from inhouse.telemetry.log import Log
 
 
 def lane_of(name: str, spec: ModelSpec) -> Lane:
@@ -67,3 +69,14 @@ def _queue(name: str, spec: ModelSpec) -> FairQueue:
         long_share=spec.prefill_long_percent / 100,
         tenant_share=spec.queue_tenant_percent / 100,
     )
+
+
+def tell_of_outliers(lanes: Mapping[str, Lane], log: Log) -> None:
+    """Endpoints that were left out since the last call, for the log; to be called about once a second."""
+    for lane in lanes.values():
+        router = lane.router
+        if router is not None and router.ejections:
+            ejections, router.ejections = router.ejections, []
+            for one in ejections:
+                facts = {"reason": one.reason, "for_s": round(one.until_s - time.monotonic(), 1)}
+                log.event("warning", "endpoint left out", model=lane.model, endpoint=one.endpoint_id, **facts)

@@ -22,6 +22,7 @@ FAMILIES = {
     "inhouse_engine_connections": "gauge",
     "inhouse_tasks": "gauge",
     "inhouse_reservations": "gauge",
+    "inhouse_quota_overruns": "counter",
 }
 
 

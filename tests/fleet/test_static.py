@@ -80,6 +80,25 @@ def test_one_of_two_fails(fakes: Fakes, start: Start, fault: dict[str, Any], str
         assert all(answer.body.endswith(b"data: [DONE]\n\n") for answer in answers)
 
 
+def test_one_that_fails_much_is_left_out(fakes: Fakes, start: Start) -> None:
+    """The log says which, why and for how long; so does the list of endpoints."""
+    good, bad = fakes(2)
+    retries, breaker = "{percent: 1000, floor_per_second: 1000}", "{failures: 1000}"
+    gateway = start(
+        stack([good, bad], f"routing: {{policy: round-robin, retries: {retries}, breaker: {breaker}}}"), ready=2
+    )
+    bad.set(error_rate=1, error_status=500)
+
+    def told() -> list[str]:
+        assert ask(gateway, post(chat())).status == 200
+        return [line for line in gateway.log if "endpoint left out" in line]
+
+    said = json.loads(until(told, "it is left out")[0])
+    assert (said["level"], said["endpoint"]) == ("warning", bad.url.removeprefix("http://"))
+    assert "of its requests failed" in said["reason"]
+    assert 0 < said["for_s"] <= 10
+
+
 def test_a_request_that_is_wrong_is_not_tried_elsewhere(fakes: Fakes, start: Start) -> None:
     """The client's own mistake is no failure of the engine."""
     engines = fakes(2)

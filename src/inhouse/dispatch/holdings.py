@@ -10,10 +10,11 @@ from prometheus_client import ProcessCollector
 from inhouse.dispatch.lane import Lane
 from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
+from inhouse.tenancy.quotas import Quotas
 
 
 def watch_process(
-    metrics: Metrics, lanes: Mapping[str, Lane], *, connections: Callable[[], int], held: Callable[[], int]
+    metrics: Metrics, lanes: Mapping[str, Lane], quotas: Quotas, *, connections: Callable[[], int]
 ) -> None:
     """Has `/metrics` show it, and on Linux the usual `process_…` series."""
 
@@ -21,7 +22,8 @@ def watch_process(
         return ProcessReading(
             connections=connections(),
             tasks=len(asyncio.all_tasks()),
-            reservations=held(),
+            reservations=quotas.held,
+            overruns=quotas.overruns,
             engine_connections={name: _connections(lane) for name, lane in lanes.items()},
         )
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """What the process holds at the time of a scrape. `engine_connections` is by model."""
+    """What the process holds at the time of a scrape. `engine_connections` is by model,
+    `overruns` what has been counted since the start."""
 
     connections: int
     tasks: int
     reservations: int
+    overruns: int
     engine_connections: Mapping[str, int]
 
 
@@ -36,5 +38,10 @@ class ProcessGauges(Collector):
             GaugeMetricFamily("inhouse_connections", "Connections of clients.", value=now.connections),
             GaugeMetricFamily("inhouse_tasks", "Tasks of the event loop: a few, and one per request.", value=now.tasks),
             GaugeMetricFamily("inhouse_reservations", "Requests for which a quota is held.", value=now.reservations),
+            CounterMetricFamily(
+                "inhouse_quota_overruns",
+                "Requests that used more than was held for them; the rest was not charged.",
+                value=now.overruns,
+            ),
             engines,
         )
