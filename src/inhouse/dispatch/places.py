@@ -100,7 +100,10 @@ class Places:
     @property
     def any_ready(self) -> bool:
         """Whether it is worth waiting for a slot: some member is open, or shut for a moment only."""
-        return any(member.hopeful for member in self.members.values())
+        for member in self.members.values():  # noqa: SIM110 - asked for each request, of which a generator is most
+            if member.hopeful:
+                return True
+        return False
 
     def take(self, ask: RouteAsk) -> Place | None:
         """A place now; None where the turn has to rest."""

@@ -34,6 +34,7 @@ class Known:
         "picked",
         "requests",
         "room",
+        "size",
         "slots",
         "told_ttft_s",
         "tpot_s",
@@ -55,6 +56,8 @@ class Known:
         self.others = 0
         """Requests that it reported beside those: the load is these and `in_flight`."""
         self.slots: int | None = None
+        self.size = 1
+        """Its slots where they are known, else 1."""
         self.room = math.inf
         """Load that it may have: its slots, and what may queue there; without bound where slots are not known."""
         self.kv_free: float | None = None

@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from inhouse.core import Endpoint
 from inhouse.routing.ask import Refusal, RouteAsk
 from inhouse.routing.known import Known
-from inhouse.routing.policies import Field
+from inhouse.routing.policies import Field, unknown_as_mean
 from inhouse.routing.settings import RouterSettings
 
 
 class Lineup:
     """`ready` are those that are, `absent` the others. `endpoints` is what it was made from, if that cannot change."""
 
-    __slots__ = ("absent", "endpoints", "names", "oldest_s", "ready", "sizes", "unsized")
+    __slots__ = ("absent", "endpoints", "kv_free", "names", "oldest_s", "ready", "sizes", "unsized")
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = endpoints if type(endpoints) is tuple else None
         self.ready: list[Known] = []
         self.names: tuple[str, ...] = ()
+        self.kv_free: list[float] | None = None
         self.absent: list[tuple[str, Refusal]] = []
         self.oldest_s = math.inf
         """When the oldest figures were read that count in here."""
@@ -47,6 +48,7 @@ class Lineup:
                 self.oldest_s = observed_s
         slots, used = endpoint.slots, endpoint.kv_used
         known.slots = slots
+        known.size = slots or 1
         known.room = math.inf if slots is None else slots + settings.queueing_max
         known.kv_free = None if used is None else 1.0 - used if 0.0 <= used <= 1.0 else 0.0
         known.told_ttft_s = endpoint.ttft_s
@@ -54,8 +56,13 @@ class Lineup:
             self.absent.append((known.id, "not ready"))
             return
         self.ready.append(known)
-        self.sizes += slots or 1
+        self.sizes += known.size
         self.unsized = self.unsized or slots is None
+
+    def close(self) -> None:
+        """All have been added."""
+        self.names = tuple([known.id for known in self.ready])
+        self.kv_free = unknown_as_mean([known.kv_free for known in self.ready])
 
     def field(self, ask: RouteAsk, settings: RouterSettings, now_s: float) -> Field:
         """Those that may have the request, and why the others may not."""
@@ -71,14 +78,16 @@ class Lineup:
                 return self._sifted(ask, settings, now_s)
             loads.append(load)
             free.append(1.0 - load / room)
-        field = Field(ask, now_s, settings, ready, self.names, loads, free, self.absent, self.sizes, self.unsized)
+        field = Field(
+            ask, now_s, settings, ready, self.names, loads, free, self.kv_free, self.absent, self.sizes, self.unsized
+        )
         if self.unsized and ready:
             field.compare_by_load()
         return field
 
     def _sifted(self, ask: RouteAsk, settings: RouterSettings, now_s: float) -> Field:
         """The same where somebody falls out."""
-        field = Field(ask, now_s, settings, [], (), [], [], list(self.absent))
+        field = Field(ask, now_s, settings, [], (), [], [], None, list(self.absent))
         excluded = ask.excluded
         for known in self.ready:
             load = known.in_flight + known.others
@@ -92,9 +101,10 @@ class Lineup:
                 field.known.append(known)
                 field.loads.append(load)
                 field.free.append(1.0 - load / known.room)
-                field.sizes += known.slots or 1
+                field.sizes += known.size
                 field.unsized = field.unsized or known.slots is None
         field.names = tuple([known.id for known in field.known])
+        field.kv_free = unknown_as_mean([known.kv_free for known in field.known])
         if field.unsized:
             field.compare_by_load()
         return field

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 
 import msgspec
 
@@ -33,6 +32,8 @@ class Field(msgspec.Struct, eq=False, gc=False):
     loads: list[float]
     free: list[float]
     """The part of each one's slots that is free; by one measure for all where some do not report slots."""
+    kv_free: list[float] | None
+    """The part of the memory for keys and values that is free; None where nobody reports it."""
     refused: list[tuple[str, Refusal]]
     """Those that did not pass."""
     sizes: int = 0
@@ -67,7 +68,7 @@ def least_load(field: Field) -> list[float]:
     """Load, memory for keys and values, latency, by their weights."""
     settings = field.settings
     free = field.free
-    kv = _kv(field) if settings.kv_weight else None
+    kv = field.kv_free if settings.kv_weight else None
     latency = _latency(field) if settings.latency_weight else None
     if kv is None and latency is None:
         return free
@@ -103,7 +104,7 @@ def prefix(field: Field) -> list[float]:
                 break
         parts.append(part)
         score *= rest
-        if load + 1.0 <= ceil(per_slot if unsized else per_slot * (known.slots or 1)):
+        if load < (per_slot if unsized else per_slot * known.size):
             score += weight * (0.5 if part < 0.5 and known is session else part)
         better.append(score / total)
     field.prefixes = parts
@@ -129,11 +130,6 @@ POLICIES: Mapping[PolicyName, Policy] = {
 }
 
 
-def _kv(field: Field) -> list[float] | None:
-    """Free memory for keys and values. Who does not report it gets the mean of those that do; None if nobody does."""
-    return _unknown_as_mean([known.kv_free for known in field.known])
-
-
 def _latency(field: Field) -> list[float] | None:
     """The shortest TTFT among the candidates, divided by each one's own. Unknown counts as the mean."""
     fresh_s = field.now_s - _LATENCY_S_MAX
@@ -142,10 +138,11 @@ def _latency(field: Field) -> list[float] | None:
         for known in field.known
     ]
     best = min((ttft_s for ttft_s in told if ttft_s is not None), default=0.0)
-    return _unknown_as_mean([None if ttft_s is None else (best / ttft_s if ttft_s > best else 1.0) for ttft_s in told])
+    return unknown_as_mean([None if ttft_s is None else (best / ttft_s if ttft_s > best else 1.0) for ttft_s in told])
 
 
-def _unknown_as_mean(scores: list[float | None]) -> list[float] | None:
+def unknown_as_mean(scores: list[float | None]) -> list[float] | None:
+    """Who does not report a figure gets the mean of those that do; None if nobody does."""
     unknown = scores.count(None)
     if unknown == len(scores):
         return None
@@ -162,10 +159,13 @@ def _share_per_slot(field: Field) -> float:
 
 
 def _within_share(field: Field) -> list[bool]:
-    """Whether one more request leaves an endpoint with at most `balance` times its share, rounded up."""
+    """Whether one more request leaves an endpoint with at most `balance` times its share, rounded up.
+
+    As requests are whole, that is: whether those that it has are less than that.
+    """
     per_slot, unsized = _share_per_slot(field), field.unsized
     return [
-        load + 1.0 <= ceil(per_slot if unsized else per_slot * (known.slots or 1))
+        load < (per_slot if unsized else per_slot * known.size)
         for load, known in zip(field.loads, field.known, strict=True)
     ]
 

@@ -156,7 +156,7 @@ class Router:
             if known is None or known.generation != endpoint.generation:
                 known = self._meet(endpoint)
             lineup.add(endpoint, known, self.settings, now_s)
-        lineup.names = tuple([known.id for known in lineup.ready])
+        lineup.close()
         if len(by_id) > 2 * len(endpoints) + _SLACK:
             self._sweep(endpoints)
         self._lineup = lineup
