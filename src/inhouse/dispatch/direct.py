@@ -27,6 +27,7 @@ from inhouse.dispatch.places import Place
 from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
+from inhouse.engines.http import Pool
 from inhouse.errors import (
     ApiError,
     BadRequest,
@@ -41,6 +42,8 @@ from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.story import Asked, CutOff, Failed, WentOn
 from inhouse.wire import sse
 from inhouse.wire.call import Call, Job, View
+from inhouse.wire.openai_chat import whole
+from inhouse.wire.views import DocumentView
 
 _REFUSAL_BYTES_MAX = 256 * 1024
 _MISCONFIGURED = (401, 403, 404, 405, 407, 408)
@@ -283,9 +286,12 @@ async def _ask_engine(
     pool = place.member.pool
     if pool is None:
         raise lane.lost()
+    body = job.body if lane.body_start is None else renamed(job.body, lane.body_start)
+    if lane.kind.documents and type(view) is DocumentView:
+        await _ask_document(pool, job, whole(body), view, lane)
+        return
     if job.streams:
         watch.asked(place.began_s, pool.broken)
-    body = job.body if lane.body_start is None else renamed(job.body, lane.body_start)
     reply = await pool.request(b"POST", job.path, body)
     if reply.status != 200:
         raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
@@ -307,6 +313,15 @@ async def _ask_engine(
         client.detach(reply)
         reply.abort()
     view.finished(index)
+
+
+async def _ask_document(pool: Pool, job: Job, body: bytes, view: DocumentView, lane: Lane) -> None:
+    """The answer in one piece. Nothing is heard until it is there: of the limits of time only the total one holds."""
+    reply = await pool.request(b"POST", job.path, body, patient=True)
+    answer = await reply.read()
+    if reply.status != 200:
+        raise _refusal(reply.status, answer[:_REFUSAL_BYTES_MAX], job, lane)
+    view.document(answer if lane.shown_model is None else answer.replace(*lane.shown_model))
 
 
 # "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"

@@ -91,12 +91,15 @@ class Pool:
     def open_connections(self) -> int:
         return len(self._all)
 
-    async def request(self, method: bytes, path: bytes, body: bytes = b"") -> Reply:
-        """Sends one request; returns when status and headers are there. Raises EngineError."""
+    async def request(self, method: bytes, path: bytes, body: bytes = b"", *, patient: bool = False) -> Reply:
+        """Sends one request; returns when status and headers are there. Raises EngineError.
+
+        `patient`: nothing is to be heard until all of the answer is there, so silence says nothing.
+        """
         message = self._message(method, path, body)
         connection = self._take_idle()
         if connection is not None:
-            reply = connection.send(message)
+            reply = connection.send(message, patient=patient)
             try:
                 return await reply.head
             except StaleConnectionError:
@@ -104,11 +107,11 @@ class Pool:
             except asyncio.CancelledError:
                 reply.abort()
                 raise
-        return await self._request_anew(message)
+        return await self._request_anew(message, patient=patient)
 
-    async def _request_anew(self, message: bytes) -> Reply:
+    async def _request_anew(self, message: bytes, *, patient: bool) -> Reply:
         connection = await self._connect()
-        reply = connection.send(message)
+        reply = connection.send(message, patient=patient)
         try:
             return await reply.head
         except asyncio.CancelledError:
@@ -212,6 +215,7 @@ class Reply:
         "_error",
         "_finished",
         "_loop",
+        "_patient",
         "_paused",
         "_sink",
         "head",
@@ -219,8 +223,9 @@ class Reply:
         "status",
     )
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, *, patient: bool) -> None:
         self.status = 0
+        self._patient = patient
         self.heard_s = loop.time()
         self._loop = loop
         self._connection: Connection | None = connection
@@ -312,8 +317,8 @@ class Reply:
         return self._paused
 
     def silent_s(self, now_s: float) -> float:
-        """Seconds since the engine was last heard; 0 while it is we who do not read."""
-        return 0.0 if self._paused else now_s - self.heard_s
+        """Seconds since the engine was last heard; 0 while it is we who do not read, or silence says nothing."""
+        return 0.0 if self._paused or self._patient else now_s - self.heard_s
 
 
 class _Collector:
@@ -374,10 +379,10 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, message: bytes) -> Reply:
+    def send(self, message: bytes, *, patient: bool = False) -> Reply:
         if self._transport is None:
             raise EngineError("the connection to the engine is closed")
-        reply = self._reply = Reply(self, self._loop)
+        reply = self._reply = Reply(self, self._loop, patient=patient)
         self._complete = False
         self._transport.write(message)
         return reply

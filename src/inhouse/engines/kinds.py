@@ -45,6 +45,9 @@ class Kind:
     """Whether a chat that ends with the assistant goes on with that message: never, where `continue_final_message` asks
     for it, or in any case."""
 
+    documents: bool = False
+    """It notices a hang-up on a request that is not streamed as well: its whole answer can be asked for in one."""
+
 
 def _histogram(*names: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{name}_sum", f"{name}_count") for name in names)
@@ -92,10 +95,10 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("llamacpp", names=_LLAMA, slots=4, llama=True, continuing="always"),
         Kind("llama-server", names=_LLAMA, slots=4, llama=True, continuing="always"),
-        Kind("vllm", names=_VLLM, continuing="asked"),
+        Kind("vllm", names=_VLLM, continuing="asked", documents=True),
         Kind("sglang", names=_SGLANG, continuing="asked"),
         Kind("tgi", names=_TGI),
         Kind("tensorrt-llm", metrics=(b"/prometheus/metrics", b"/metrics"), names=_TENSORRT),
-        Kind("openai", health=b"/v1/models", metrics=()),
+        Kind("openai", health=b"/v1/models", metrics=(), documents=True),
     )
 }

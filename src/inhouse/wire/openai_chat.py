@@ -29,7 +29,7 @@ from inhouse.wire.chat import (
 )
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.guard import check_chat
-from inhouse.wire.views import RelayView, RenderedView, WholeView
+from inhouse.wire.views import DocumentView, RelayView, RenderedView, WholeView
 
 _decode = RequestDecoder(ChatRequest)
 _encode = msgspec.json.Encoder().encode
@@ -81,7 +81,8 @@ def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
     count = request.n or 1
     view: View
     if not request.stream:
-        view = WholeView(rendering, choices=count)
+        plain = count == 1 and not bare_logprobs
+        view = DocumentView(rendering) if plain else WholeView(rendering, choices=count)
     elif count == 1 and not bare_logprobs:
         view = RelayView(include_usage=include_usage)
     else:
@@ -140,6 +141,15 @@ def jobs(
         chat_template_kwargs=request.chat_template_kwargs,
     )
     return spread(engine, PATH, request.n or 1, prompt_param)
+
+
+_STREAMED = b',"stream":true,"stream_options":{"include_usage":true}'
+"""As `EngineChat` is written. In no text of a body: there quotes are escaped."""
+
+
+def whole(body: bytes) -> bytes:
+    """The body for an answer in one piece."""
+    return body.replace(_STREAMED, b"", 1)
 
 
 def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:

@@ -11,7 +11,7 @@ import msgspec
 from inhouse.core import NOTHING, Usage
 from inhouse.errors import ApiError, EngineError
 from inhouse.wire import errors, sse
-from inhouse.wire.chat import ChatChunk, Rendering
+from inhouse.wire.chat import ChatChunk, EngineUsage, Rendering
 from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
@@ -19,6 +19,14 @@ _DELTA = b'"delta":{'
 _NO_USAGE = b'"usage":null'
 """vLLM says so in every event but the last one."""
 _USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
+
+
+class _Document(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: EngineUsage
+
+
+_document = msgspec.json.Decoder(_Document)
 
 
 class _Failure(msgspec.Struct):
@@ -221,3 +229,26 @@ class WholeView(Tracking):
 
     def fail(self, error: ApiError) -> bytes:
         return b""
+
+
+class DocumentView(WholeView):
+    """A whole answer whose shape is the engine's own: where the engine gives it in one piece, it goes on as it is."""
+
+    __slots__ = ("_document",)
+
+    def __init__(self, rendering: Rendering) -> None:
+        super().__init__(rendering)
+        self._document: bytes | None = None
+
+    def document(self, data: bytes) -> None:
+        """The engine's answer, of which only the usage is read. Raises EngineError."""
+        try:
+            usage = _document.decode(data).usage
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise EngineError("the engine sent an answer that cannot be read") from None
+        self._document = data
+        self._job_usage[0] = self._total = usage.noun()
+        self.events_seen = max(1, usage.completion_tokens)
+
+    def end(self) -> bytes:
+        return super().end() if self._document is None else self._document
