@@ -70,17 +70,16 @@ def least_load(field: Field) -> list[float]:
     free = field.free
     kv = field.kv_free if settings.kv_weight else None
     latency = _latency(field) if settings.latency_weight else None
-    if kv is None and latency is None:
-        return free
-    share = settings.load_weight
-    kv_share = settings.kv_weight if kv is not None else 0.0
-    latency_share = settings.latency_weight if latency is not None else 0.0
-    total = share + kv_share + latency_share
-    share, kv_share, latency_share = share / total, kv_share / total, latency_share / total
-    if kv is None or latency is None:
-        other_share = kv_share + latency_share
-        return [share * f + other_share * o for f, o in zip(free, kv or latency or free, strict=True)]
-    return [share * f + kv_share * k + latency_share * q for f, k, q in zip(free, kv, latency, strict=True)]
+    if latency is None:
+        if kv is None:
+            return free
+        total = settings.load_weight + settings.kv_weight
+        share, kv_share = settings.load_weight / total, settings.kv_weight / total
+        return [share * f + kv_share * k for f, k in zip(free, kv, strict=True)]
+    kv_weight = settings.kv_weight if kv is not None else 0.0
+    total = settings.load_weight + kv_weight + settings.latency_weight
+    share, kv_share, latency_share = settings.load_weight / total, kv_weight / total, settings.latency_weight / total
+    return [share * f + kv_share * k + latency_share * q for f, k, q in zip(free, kv or free, latency, strict=True)]
 
 
 def prefix(field: Field) -> list[float]:
