@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -186,6 +187,24 @@ def test_a_bad_canary(door: Gateway) -> None:
         assert metric(door, 'inhouse_canary_rollbacks_total{route="failing"') == 1.0
         assert refused
         assert {who(caller, "failing") for _ in range(10)} == {"small"}
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/v1/messages/count_tokens"])
+def test_tokens_of_a_name(door: Gateway, path: str) -> None:
+    """They are counted for an alias too, by the first model that it leads to; not for a model that is closed."""
+
+    def status(model: str) -> int:
+        body = {"model": model, "content": "hello"} if path == "/tokenize" else {"model": model, "messages": ASK}
+        headers = {"authorization": f"Bearer {key(door)}", "content-type": "application/json"}
+        request = urllib.request.Request(door.url + path, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert [status(model) for model in ("gpt-4o", "chat", "cloud", "gone")] == [200, 200, 403, 404]
 
 
 def test_a_name_in_the_list(door: Gateway) -> None:

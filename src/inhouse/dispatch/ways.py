@@ -61,21 +61,8 @@ class Ways:
             require(identity, "route.override")
         elif self._routes.trivial:
             return [find(self._lanes, call.model)]
-        tenant = self._stack.tenants.get(identity.tenant, self._stack.tenant_defaults)
-        ask = ModelAsk(
-            name=call.model,
-            tenant=identity.tenant,
-            prompt_tokens=self._prompt_tokens(call),
-            session=f"{identity.tenant}:{session}" if session else "",
-            override=demanded,
-            models=models_allowed(self._stack, identity),
-            data_may_leave=tenant.data_may_leave,
-        )
-        plan = self._routes.resolve(ask)
-        if plan is None:
-            raise not_found(demanded or call.model, self._routes.names)
-        if not plan.choices:
-            raise _closed(plan)
+        tokens, own = self._prompt_tokens(call), f"{identity.tenant}:{session}" if session else ""
+        plan = self._plan(identity, call.model, prompt_tokens=tokens, session=own, override=demanded)
         entry.step(_told(plan, self._clock()))
         lanes = [self._lanes[choice.model] for choice in plan.choices]
         if not lanes[0].ready:
@@ -83,6 +70,12 @@ class Ways:
         if plan.trial is not None and plan.version is not None and lanes[0].model == plan.choices[0].model:
             entry.trial = Trial(plan.trial, plan.version)
         return lanes
+
+    def counting(self, name: str, identity: Identity) -> Lane:
+        """The lane that counts tokens for those who ask for `name`: always the same one. Raises as `of`."""
+        if self._routes.trivial:
+            return find(self._lanes, name)
+        return self._lanes[self._plan(identity, name, session=f"{identity.tenant}:tokens").choices[0].model]
 
     def ended(self, entry: Entry) -> None:
         """One request is over. Only those of a trial count, and only what the version answers for."""
@@ -115,6 +108,26 @@ class Ways:
         model = self._canaries[route].settings.model
         facts = {"state": event.state, "weight_before": event.weight_before, "weight": event.weight}
         self._log.event("warning" if back else "info", "canary", route=route, model=model, **facts, reason=event.reason)
+
+    def _plan(
+        self, identity: Identity, name: str, *, prompt_tokens: int = 0, session: str = "", override: str = ""
+    ) -> Plan:
+        tenant = self._stack.tenants.get(identity.tenant, self._stack.tenant_defaults)
+        ask = ModelAsk(
+            name=name,
+            tenant=identity.tenant,
+            prompt_tokens=prompt_tokens,
+            session=session,
+            override=override,
+            models=models_allowed(self._stack, identity),
+            data_may_leave=tenant.data_may_leave,
+        )
+        plan = self._routes.resolve(ask)
+        if plan is None:
+            raise not_found(override or name, self._routes.names)
+        if not plan.choices:
+            raise _closed(plan)
+        return plan
 
     def _prompt_tokens(self, call: Call) -> int:
         """A guess by its bytes, at the ratio that the named model, or else the first one, has shown of late."""

@@ -195,18 +195,18 @@ class _Doors:
 
     async def tokenize(self, request: Request) -> Response:
         wanted = await self._read(_tokenize, request)
-        lane = find(self._parts.lanes, wanted.model)
+        lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
         body = _encode({"content": wanted.content, "add_special": wanted.add_special})
         return _json(await _ask(lane, b"POST", b"/tokenize", body, dict[str, list[int]]))
 
     async def detokenize(self, request: Request) -> Response:
         wanted = await self._read(_detokenize, request)
-        lane = find(self._parts.lanes, wanted.model)
+        lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
         return _json(await _ask(lane, b"POST", b"/detokenize", _encode({"tokens": wanted.tokens}), dict[str, str]))
 
     async def count_tokens(self, request: Request) -> Response:
         wanted = await self._read(messages.parse_count, request)
-        lane = find(self._parts.lanes, wanted.model)
+        lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
         body = jobs(wanted.request, self._parts.stack.requests)[0].body
         counted = await _ask(lane, b"POST", b"/v1/chat/completions/input_tokens", body, _Counted)
         return Response(messages.render_count(counted.input_tokens), media_type="application/json")
