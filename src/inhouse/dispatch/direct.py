@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import msgspec
 
@@ -190,7 +190,7 @@ async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Clie
     places = lane.places
     ask = RouteAsk(job.body, f"{entry.tenant}:{client.session}" if client.session else "")
     rescue = None
-    if job.streams and lane.failover is not None and len(places.members) > 1:
+    if job.streams and lane.failover is not None and len(places.members) > 1 and not _in_one_piece(view, lane):
         rescue = Rescue(job, lane.failover.bytes_max)
     place = places.take(ask) or await places.rest(ask, watch.limits.wait_s)
     while True:
@@ -287,7 +287,7 @@ async def _ask_engine(
     if pool is None:
         raise lane.lost()
     body = job.body if lane.body_start is None else renamed(job.body, lane.body_start)
-    if lane.kind.documents and type(view) is DocumentView:
+    if _in_one_piece(view, lane):
         await _ask_document(pool, job, whole(body), view, lane)
         return
     if job.streams:
@@ -313,6 +313,10 @@ async def _ask_engine(
         client.detach(reply)
         reply.abort()
     view.finished(index)
+
+
+def _in_one_piece(view: View, lane: Lane) -> TypeGuard[DocumentView]:
+    return lane.kind.documents and type(view) is DocumentView
 
 
 async def _ask_document(pool: Pool, job: Job, body: bytes, view: DocumentView, lane: Lane) -> None:

@@ -250,6 +250,10 @@ class Reply:
 
     async def read(self, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """The whole body. Raises EngineError if it breaks off or is longer than `bytes_max`."""
+        if self._finished and self._error is None and self._connection is None:  # all of it came with the head
+            whole = b"".join(self._buffer)
+            if len(whole) <= bytes_max:
+                return whole
         collector = _Collector(bytes_max)
         self.pipe(collector)
         try:
