@@ -76,6 +76,13 @@ def test_a_first_start_prints_what_a_person_needs(serve: Serve) -> None:
     assert "  ready    demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s" in lines
 
 
+def test_one_of_several_replicas_is_named(serve: Serve) -> None:
+    elsewhere = "ReplicaReport('chat', 'vllm', 'ready', endpoint='10.0.0.7:8000', slots=8)"
+    assert (
+        "  ready    10.0.0.7:8000 of chat: vllm, 8 slots" in serve(reports=(LISTENING, elsewhere)).stdout.splitlines()
+    )
+
+
 def test_the_request_to_paste_is_one_line_that_works(serve: Serve) -> None:
     """A shell splits it into the words that curl needs, key and JSON intact, however narrow the terminal."""
     (line,) = [line for line in serve(reports=(MINTED, LISTENING)).stdout.splitlines() if line.startswith("curl ")]

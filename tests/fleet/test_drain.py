@@ -32,6 +32,11 @@ def listed(gateway: Gateway, key: str) -> dict[str, Any]:
     return {row["id"]: row for row in admin(gateway, key, "/admin/endpoints").json["endpoints"]}
 
 
+def audit_of(gateway: Gateway) -> list[str]:
+    (file,) = (gateway.state_dir / "audit").glob("*.jsonl")
+    return file.read_text().splitlines()
+
+
 def test_drained_and_undrained(fakes: Fakes, start: Start) -> None:
     """A drained endpoint gets nothing new and its stream goes on to its end; undrained it is used again."""
     engines = fakes(2, tokens_per_s=20, metrics_as="vllm")
@@ -57,6 +62,11 @@ def test_drained_and_undrained(fakes: Fakes, start: Start) -> None:
     together(gateway, [chat(f"{n}", max_tokens=1) for n in range(6)])
     assert seen(busy) > before
     assert admin(gateway, key, "/admin/endpoints/nothing:1/drain", "POST").status == 404
+    gateway.stop()
+    acts = [act for line in audit_of(gateway) if (act := json.loads(line)).get("target") == name]
+    assert [(act["act"], act["by"]) for act in acts] == [
+        (f"endpoint.{what}", key.split("-")[2]) for what in ("drained", "undrained")
+    ]
 
 
 def test_all_drained(fakes: Fakes, start: Start) -> None:

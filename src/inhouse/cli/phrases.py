@@ -26,7 +26,7 @@ def curl(url: str, model: str, key: str | None, *, auth: bool) -> str:
 
 
 def running(report: ReplicaReport) -> str:
-    """`demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s`"""
+    """`demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s`; `10.0.0.7:8000 of chat: vllm`"""
     parts = [report.engine]
     if report.threads is not None:
         parts.append(f"{report.threads} threads" if report.threads != 1 else "1 thread")
@@ -37,7 +37,8 @@ def running(report: ReplicaReport) -> str:
         parts.append(roughly(report.memory_bytes))
     if report.load_s is not None:
         parts.append(f"loaded in {report.load_s:.1f} s")
-    return f"{report.model}: {', '.join(parts)}"
+    alone = report.endpoint in ("", f"{report.model}-0")
+    return f"{report.model if alone else f'{report.endpoint} of {report.model}'}: {', '.join(parts)}"
 
 
 def fetching(report: FetchReport) -> str:

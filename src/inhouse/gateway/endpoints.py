@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane
 from inhouse.engines.member import Member
 from inhouse.errors import NotFound
@@ -36,7 +38,7 @@ class Endpoints:
         return self._turn(request, drained=False)
 
     def _turn(self, request: Request, *, drained: bool) -> Response:
-        name = request.path_params["id"]
+        name, identity = request.path_params["id"], cast(Identity, request.scope["identity"])
         lanes = self._parts.lanes.values()
         found = [(lane, member) for lane in lanes for member in lane.places.members.values() if member.id == name]
         if not found:
@@ -45,8 +47,16 @@ class Endpoints:
             if member.drained != drained:
                 member.drained = drained
                 member.touch()
+                self._parts.audit.act(
+                    "endpoint.drained" if drained else "endpoint.undrained",
+                    by=identity.key_id,
+                    tenant=identity.tenant,
+                    target=member.id,
+                    facts={"model": lane.model},
+                )
                 what = "endpoint drained" if drained else "endpoint undrained"
-                self._parts.log.event("info", what, model=lane.model, endpoint=member.id, in_flight=member.in_flight)
+                facts = {"endpoint": member.id, "in_flight": member.in_flight, "by": identity.key_id}
+                self._parts.log.event("info", what, model=lane.model, **facts)
         return _shown(found)
 
 
