@@ -18,7 +18,8 @@ from inhouse.dispatch import direct
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import TimeLimits, Watch
-from inhouse.engines.http import Address, Pool, Reply
+from inhouse.engines.connection import Reply
+from inhouse.engines.http import Address, Pool
 from inhouse.engines.kinds import KINDS
 from inhouse.engines.member import Member
 from inhouse.errors import ApiError, EngineError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from inhouse.engines.http import BUFFER_BYTES_MAX, Address, Pool, Reply
+from inhouse.engines.connection import BUFFER_BYTES_MAX, Reply
+from inhouse.engines.http import Address, Pool
 from inhouse.errors import EngineError, EngineTimeout
 
 CHUNKED = (

@@ -18,8 +18,9 @@ from pathlib import Path
 import msgspec
 
 from inhouse.engines.addresses import Name, numbered
+from inhouse.engines.connection import Reply
 from inhouse.engines.discovery import Found
-from inhouse.engines.http import Address, Pool, Reply
+from inhouse.engines.http import Address, Pool
 from inhouse.engines.slices import LINE_BYTES_MAX, Slices, WatchExpired, WatchRefused
 from inhouse.errors import EngineError, StackError
 
