@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -37,6 +37,13 @@ def line_up(settings: Settings, table: Table) -> Iterator[tuple[Engines, list[Su
         yield behind, found
 
 
+def router_command(program: str, urls: Sequence[str], port: int, key: str) -> list[str]:
+    """vLLM's router with its own defaults before these engines."""
+    command = [program, "--worker-urls", *urls, "--host", "127.0.0.1", "--port", str(port), "--api-key", key]
+    command += ["--log-level", "warning", "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
+    return [*command, "--max-concurrent-requests", "4096"]
+
+
 @contextmanager
 def _started(settings: Settings, name: str, command: list[str], port: int, key: str, **env: str) -> Iterator[Subject]:
     folder = settings.tools.folder / name
@@ -68,11 +75,8 @@ def _nginx(name: str, script: str, log: str) -> Peer:
 
 def _router(settings: Settings, behind: Engines) -> AbstractContextManager[Subject]:
     port = free_port()
-    command = [environments.program(ROUTER, "vllm-router", settings.cache), "--worker-urls", *behind.urls]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "--log-level", "warning"]
-    command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
-    command += ["--max-concurrent-requests", "4096"]
-    return _started(settings, ROUTER, command, port, KEY)
+    program = environments.program(ROUTER, ROUTER, settings.cache)
+    return _started(settings, ROUTER, router_command(program, behind.urls, port, KEY), port, KEY)
 
 
 def _fastapi(settings: Settings, behind: Engines) -> AbstractContextManager[Subject]:

@@ -34,15 +34,23 @@ class Child:
     """A command as a context manager: started pinned to `core`, ended with everything that it started.
 
     Its output goes to `log`. It leads a process group of its own, so Ctrl-C reaches this program alone, which then
-    unwinds; the kernel kills it if this program is killed.
+    unwinds; the kernel kills it if this program is killed. `held`: its standard input stays open as long as it runs,
+    for one that ends with that.
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, core: int | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        core: int | None = None,
+        env: Mapping[str, str] | None = None,
+        held: bool = False,
     ) -> None:
         self.command = list(command)
         self.log = log
         self._core = core
+        self._held = held
         self._env = dict(env) if env is not None else None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +68,7 @@ class Child:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self._held else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._env,
@@ -82,6 +90,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             _kill_leftovers(below)
 
     def check(self) -> None:

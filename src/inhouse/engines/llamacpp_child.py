@@ -27,6 +27,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--alias", required=True)
     parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, help="where --host is an address and no socket")
     parser.add_argument("--ctx-size", type=int, required=True)
     parser.add_argument("--parallel", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -36,6 +37,9 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--n-gpu-layers", type=int, default=-1)
     parser.add_argument("--cache-ram", type=int, default=PROMPT_CACHE_MIB, help="MiB of prompt cache")
     parser.add_argument("--cache-reuse", type=int, default=0)
+    parser.add_argument(
+        "--slot-prompt-similarity", type=float, help="how much of a prompt a slot must know to be taken"
+    )
     parser.add_argument("--pooling", choices=["none", "mean", "cls", "last", "rank"])
     parser.add_argument("--chat-template-file")
     parser.add_argument("--reasoning-format", choices=["none", "deepseek"])
@@ -70,6 +74,10 @@ def parameters(flags: argparse.Namespace, engine: Any) -> Any:
     found.cors_origins = ""
     found.fit_params = False
     found.n_threads_http = 2 * flags.parallel + 16  # each connection holds one
+    if flags.port is not None:
+        found.port = flags.port
+    if flags.slot_prompt_similarity is not None:
+        found.slot_prompt_similarity = flags.slot_prompt_similarity
     if flags.load_mode is not None:
         found.load_mode = getattr(engine.llama_load_mode, f"LLAMA_LOAD_MODE_{flags.load_mode.upper()}")
     if flags.pooling is not None:
