@@ -1,6 +1,7 @@
 """What `inhouse serve` prints as reports come in: address, key, a first request, what runs, what went wrong.
 
 The same text on a terminal and in a pipe; colours and a spinner only on a terminal. With `--json`, one object a report.
+Not with rich: whatever is imported here, the gateway carries as long as it lives.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.text import Text
-
 from inhouse import __version__
+from inhouse.cli.ink import Ink, Style
 from inhouse.cli.phrases import base_url, curl, fetching, running, stopping
 from inhouse.cli.spinner import Spinner
 from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport, Report
@@ -39,7 +38,7 @@ class Announcer:
         self._stack = stack
         self._chat = chat
         self._json = as_json
-        self._console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._ink = Ink.of(sys.stdout, os.environ)
         self._minted: KeyMinted | None = None
         self._busy: dict[str, str] = {}
         self._fetch_step: dict[str, int] = {}
@@ -85,11 +84,8 @@ class Announcer:
     def _welcome(self, url: str) -> None:
         key = self._minted.key if self._minted else None
         auth = self._stack.auth.enabled
-        self._console.print(
-            Text.assemble(
-                ("inhouse", "bold"), f" {__version__} serves an OpenAI-compatible API at ", (url, "bold cyan"), "\n"
-            )
-        )
+        ink = self._ink
+        _print(f"{ink('inhouse', 'bold')} {__version__} serves an OpenAI-compatible API at {ink(url, 'bold cyan')}\n")
         if key:
             self._say("key", key, "bold green")
             self._say("", "printed once; only its hash is kept; `inhouse keys create` makes another")
@@ -102,8 +98,8 @@ class Announcer:
             self._say("models", "inhouse serve ./model.gguf (or hf://org/repo/file.gguf) serves a real one", "bold")
         self._say("docs", f"{url.removesuffix('/v1')}/docs", "bold")
         self._say("stop", "Ctrl-C", "bold")
-        self._console.print("\nA first request, to paste:\n")
-        self._console.print(curl(url, next(iter(self._stack.models)), key, auth=auth) + "\n")
+        _print("\nA first request, to paste:\n")
+        _print(curl(url, next(iter(self._stack.models)), key, auth=auth) + "\n")
 
     def _replica(self, report: ReplicaReport) -> None:
         model = report.model
@@ -136,24 +132,19 @@ class Announcer:
                 self._fetch_step[report.model] = step
                 self._say("fetching", fetching(report))
 
-    def _say(self, label: str, text: str, style: str = "") -> None:
-        self._console.print(Text.assemble("  ", (f"{label:<9}" if text else label, style), text))
+    def _say(self, label: str, text: str, style: Style = "") -> None:
+        _print(f"  {self._ink(f'{label:<9}' if text else label, style)}{text}")
 
     def _print_json(self, report: Report) -> None:
         event: dict[str, object] = {"event": EVENTS[type(report)], **asdict(report)}
         if isinstance(report, GatewayReport) and report.url:
             event["base_url"] = base_url(report.url)
-        try:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
-        except BrokenPipeError:
-            _drop_output()
+        _print(json.dumps(event, ensure_ascii=False))
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Whoever read has gone (`inhouse serve | head`); rich would end the process, but the gateway is to go on."""
-        _drop_output()
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _print(text: str) -> None:
+    """Where whoever read has gone (`inhouse serve | head`), the gateway goes on without a word."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,6 +29,6 @@ class ExplainSpec(Section):
     """What `inhouse explain` can tell of: the last requests, in memory."""
 
     requests_max: Count = setting(
-        10_000, "Requests that are remembered; 0 remembers none.", unit="requests", ge=0, le=1_000_000
+        2_000, "Requests that are remembered; 0 remembers none.", unit="requests", ge=0, le=1_000_000
     )
-    bytes_max: Size = setting(16 * MIB, "Memory for them, about; the oldest ones make room.", unit="bytes", ge=0)
+    bytes_max: Size = setting(4 * MIB, "Memory for them, about; the oldest ones make room.", unit="bytes", ge=0)
