@@ -26,6 +26,7 @@ from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.routes import SqliteRoutes
 from inhouse.store.sqlite import SqliteStore
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
@@ -103,7 +104,9 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         exits.callback(quotas.close)
         lanes = {name: lane_of(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
-        ways = Ways(stack, lanes, log, metrics, asyncio.get_running_loop().time, seed=secrets.randbits(32))
+        routes = exits.enter_context(contextlib.closing(SqliteRoutes(folder)))
+        clock = asyncio.get_running_loop().time
+        ways = Ways(stack, lanes, log, metrics, audit, routes, clock, seed=secrets.randbits(32))
         metrics.canaries = ways.readings
         metrics.watch_endpoints(functools.partial(_endpoints, lanes))
         metrics.watch_audit(audit.reading)
@@ -125,7 +128,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             audit,
         )
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
-        parts.sweepers += [auth.refresh, quotas.flush, ways.sweep, functools.partial(tell_of_outliers, lanes, log)]
+        tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
+        parts.sweepers += [auth.refresh, quotas.flush, ways.steering.sweep, tell_of_ejections]
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),

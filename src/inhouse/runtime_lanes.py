@@ -19,6 +19,7 @@ from inhouse.engines.kinds import KINDS
 from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
 from inhouse.telemetry.log import Log
+from inhouse.telemetry.metrics import Metrics
 
 
 def lane_of(name: str, spec: ModelSpec) -> Lane:
@@ -71,8 +72,9 @@ def _queue(name: str, spec: ModelSpec) -> FairQueue:
     )
 
 
-def tell_of_outliers(lanes: Mapping[str, Lane], log: Log) -> None:
-    """Endpoints that were left out since the last call, for the log; to be called about once a second."""
+def tell_of_outliers(lanes: Mapping[str, Lane], log: Log, metrics: Metrics) -> None:
+    """Endpoints that were left out since the last call, as outliers or by their breaker, for the log and the metrics;
+    to be called about once a second."""
     for lane in lanes.values():
         router = lane.router
         if router is not None and router.ejections:
@@ -80,3 +82,4 @@ def tell_of_outliers(lanes: Mapping[str, Lane], log: Log) -> None:
             for one in ejections:
                 facts = {"reason": one.reason, "for_s": round(one.until_s - time.monotonic(), 1)}
                 log.event("warning", "endpoint left out", model=lane.model, endpoint=one.endpoint_id, **facts)
+                metrics.ejected(lane.model, one.endpoint_id, one.kind)

@@ -90,10 +90,10 @@ class Gateway:
             raise self._no_api()
         return [story for story in found if isinstance(story, dict)]
 
-    def admin(self, method: str, path: str) -> dict[str, Any]:
+    def admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of a path of the admin API."""
         with self._connection() as connection:
-            reply = self._ask(connection, method, path, None, timeout_s=REPLY_TIMEOUT_S, root=True)
+            reply = self._ask(connection, method, path, body, timeout_s=REPLY_TIMEOUT_S, root=True)
             return _object(reply.read(REPLY_BYTES_MAX))
 
     def stream(self, body: dict[str, Any]) -> Generator[Piece, None, None]:

@@ -21,6 +21,7 @@ from inhouse.cli import (
     fake_engine,
     keys,
     models,
+    route,
     serve,
     tenants,
     usage,
@@ -48,6 +49,7 @@ app.command(epilog=explain.EXAMPLES)(explain.explain)
 app.add_typer(audit.app, name="audit")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(route.app, name="route")
 app.add_typer(config.app, name="config")
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command(epilog=version.EXAMPLES)(version.version)

@@ -1,19 +1,22 @@
-"""From the model that a client names to the lanes that may answer: routes, and the canaries that change their weights.
+"""From the model that a client names to the lanes that may answer, by the routes of the stack.
 
-A thin shell around `routing.routes` and `routing.canary`. Where a stack has neither routes nor external models, a name
-is a lane and nothing else happens here.
+A thin shell around `routing.routes`; who changes routes while they serve: `steering`. Where a stack has neither routes
+nor external models, a name is a lane and nothing else happens here.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from inhouse.config import Stack
 from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane, find, not_found
+from inhouse.dispatch.steering import Steering
 from inhouse.errors import Forbidden
-from inhouse.routing.canary import Canary, CanaryEvent, canary_settings
 from inhouse.routing.routes import ModelAsk, Plan, Routes
+from inhouse.store.routes import RouteStore
+from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.entry import HUNG_UP, Entry, Trial
 from inhouse.telemetry.log import Log
 from inhouse.telemetry.metrics import CanaryReading, Metrics
@@ -32,20 +35,16 @@ class Ways:
         lanes: Mapping[str, Lane],
         log: Log,
         metrics: Metrics,
+        audit: Audit,
+        store: RouteStore,
         clock: Callable[[], float],
         seed: int,
     ) -> None:
         self._stack = stack
         self._lanes = lanes
-        self._log = log
-        self._metrics = metrics
         self._clock = clock
         self._routes = Routes(stack, seed)
-        self._canaries = {
-            name: Canary(settings, clock())
-            for name, spec in stack.routes.items()
-            if (settings := canary_settings(spec.canary)) is not None
-        }
+        self.steering = Steering(stack, self._routes, store, log, metrics, audit, clock=clock, wall_clock=time.time)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,32 +81,16 @@ class Ways:
         trial = entry.trial
         if trial is None or entry.status == HUNG_UP:
             return
-        canary = self._canaries.get(trial.route)
+        canary = self.steering.canary_of(trial.route)
         failed = entry.failed or entry.status >= 500
         if canary is None or not (failed or entry.status == 200):
             return
         canary.ended(trial.version, failed=failed, ttft_s=entry.ttft_s, tpot_s=entry.tpot_s)
 
-    def sweep(self) -> None:
-        """Lets the canaries decide; about once a second."""
-        for route, canary in self._canaries.items():
-            event = canary.decide(self._clock())
-            if event is not None:
-                self._change(route, event)
-
     def readings(self) -> Iterable[CanaryReading]:
         """How the canaries stand."""
-        for route, canary in self._canaries.items():
+        for route, canary in self.steering.canaries():
             yield CanaryReading(route, canary.settings.model, canary.state, canary.weight, canary.reason)
-
-    def _change(self, route: str, event: CanaryEvent) -> None:
-        self._routes.weights[route] = event.weight
-        back = event.state == "rolled back"
-        if back:
-            self._metrics.rolled_back(route)
-        model = self._canaries[route].settings.model
-        facts = {"state": event.state, "weight_before": event.weight_before, "weight": event.weight}
-        self._log.event("warning" if back else "info", "canary", route=route, model=model, **facts, reason=event.reason)
 
     def _plan(
         self, identity: Identity, name: str, *, prompt_tokens: int = 0, session: str = "", override: str = ""

@@ -32,6 +32,7 @@ from inhouse.errors import (
     NotFound,
 )
 from inhouse.gateway.admin_keys import AdminKeys
+from inhouse.gateway.admin_routes import AdminRoutes
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
@@ -71,6 +72,7 @@ _detokenize = RequestDecoder(DetokenizeRequest)
 def build(parts: Parts) -> ASGIApp:
     """The app for one process."""
     doors, records, keys, endpoints = _Doors(parts), Records(parts), AdminKeys(parts), Endpoints(parts)
+    steer = AdminRoutes(parts)
     get, post = ["GET"], ["POST"]
     routes = [
         Route("/", doors.index, methods=get),
@@ -92,6 +94,12 @@ def build(parts: Parts) -> ASGIApp:
         Route("/admin/endpoints", doors.guarded(endpoints.list, "endpoints.read"), methods=get),
         Route("/admin/endpoints/{id:path}/drain", doors.guarded(endpoints.drain, "endpoints.manage"), methods=post),
         Route("/admin/endpoints/{id:path}/undrain", doors.guarded(endpoints.undrain, "endpoints.manage"), methods=post),
+        Route("/admin/routes", doors.guarded(steer.list, "routes.read"), methods=get),
+        Route("/admin/routes/{name:path}/switch", doors.guarded(steer.switch, "routes.manage"), methods=post),
+        Route("/admin/routes/{name:path}/back", doors.guarded(steer.back, "routes.manage"), methods=post),
+        Route("/admin/routes/{name:path}/weight", doors.guarded(steer.weight, "routes.manage"), methods=post),
+        Route("/admin/routes/{name:path}/canary/{act}", doors.guarded(steer.canary, "routes.manage"), methods=post),
+        Route("/admin/routes/{name:path}", doors.guarded(steer.show, "routes.read"), methods=get),
         Route("/admin/keys", doors.guarded(keys.list, "keys.read"), methods=get),
         Route("/admin/keys", doors.guarded(keys.create, "keys.manage"), methods=post),
         Route("/admin/keys/{id}/rotate", doors.guarded(keys.rotate, "keys.manage"), methods=post),

@@ -3,15 +3,16 @@
 Theory of operation. Both versions are measured over the same window, which begins with each step. The canary is
 *trying*: when the window is `every_s` old, both versions have had `requests_min` requests and the guard holds, its
 weight grows by `step`, and a new window begins. It breaks the guard: *rolled back*, weight 0, and there it stays until
-somebody sets a weight by hand. It reaches `weight_max`: *settled*, and watched on in windows of `every_s`; at 100 %
-nothing is left to compare with, and it is *done*.
+somebody starts it over or sets a weight by hand. It reaches `weight_max`: *settled*, and watched on in windows of
+`every_s`; at 100 % nothing is left to compare with, and it is *done*.
 
 The guard is broken where, with `requests_min` requests on both sides, the canary's failures are above the stable
 version's by more than `error_points`, or its TTFT or TPOT p95 is above the stable one's by its factor. Failures break
 it before that too: as soon as no success that could still come would bring the rate back, counted over `requests_min`.
 A percentile is read off buckets 4 % wide. A version without figures for it is not compared by it.
 
-By hand: `set_weight(100)` and `set_weight(0)` are the blue-green switch; the guard does not judge weights set by hand.
+By hand: *paused* keeps its weight, and the guard still holds it to the stable version. Weights set by hand are not
+judged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from inhouse.routing.routes import Version
 if TYPE_CHECKING:
     from inhouse.config.routes import CanarySpec
 
-State = Literal["trying", "settled", "done", "rolled back", "by hand"]
+State = Literal["trying", "settled", "paused", "done", "rolled back", "by hand"]
 
 _BUCKET = math.log(1.04)
 _LATENCY_MIN_S = 1e-4
@@ -101,7 +102,8 @@ class Canary:
         self.reason = "on trial"
         self.stable = Sample()
         self.canary = Sample()
-        self._since_s = now_s
+        self.since_s = now_s
+        """When the window began."""
 
     def ended(self, version: Version, *, failed: bool, ttft_s: float | None, tpot_s: float | None) -> None:
         """One request of either version is over. Those that the client broke off are not told here."""
@@ -110,15 +112,15 @@ class Canary:
 
     def decide(self, now_s: float) -> CanaryEvent | None:
         """What follows from the window so far; None where all stays as it is."""
-        if self.state not in ("trying", "settled"):
+        if self.state not in ("trying", "settled", "paused"):
             return None
         broken = self._broken()
         if broken:
             return self._change("rolled back", 0.0, broken, now_s)
         least = min(self.stable.requests, self.canary.requests)
-        if now_s - self._since_s < self.settings.every_s or least < self.settings.requests_min:
+        if now_s - self.since_s < self.settings.every_s or least < self.settings.requests_min:
             return None
-        if self.state == "settled" or not self.settings.step:
+        if self.state != "trying" or not self.settings.step:
             self._begin_window(now_s)
             return None
         weight = min(self.weight + self.settings.step, self.settings.weight_max)
@@ -137,6 +139,10 @@ class Canary:
         """The trial begins again, at the first weight."""
         return self._change("trying", self.settings.weight, "the trial begins again", now_s)
 
+    def take(self, state: State, weight: float, reason: str, now_s: float) -> None:
+        """What somebody else decided, here or in another process; a new window begins."""
+        self._change(state, weight, reason, now_s)
+
     def _change(self, state: State, weight: float, reason: str, now_s: float) -> CanaryEvent:
         event = CanaryEvent(now_s, state, self.weight, weight, reason)
         self.state, self.weight, self.reason = state, weight, reason
@@ -144,7 +150,7 @@ class Canary:
         return event
 
     def _begin_window(self, now_s: float) -> None:
-        self._since_s = now_s
+        self.since_s = now_s
         self.stable, self.canary = Sample(), Sample()
 
     def _broken(self) -> str:

@@ -10,10 +10,13 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from inhouse.routing.known import Known
 
 _QUIET_FACTOR = 10.0
+_FAILING = 1000.0
+"""Failing is worse than any slowness."""
 _COMPARED_MIN = 3
 """Endpoints with figures, below which nobody is called slow."""
 _SLOWER_S_MIN = {"ttft_s": 1.0, "tpot_s": 0.02}
@@ -35,11 +38,12 @@ class OutlierRules:
 
 @dataclass(frozen=True, slots=True)
 class Ejection:
-    """An endpoint was left out, until then and for this reason."""
+    """An endpoint was left out, until then and for this reason; `breaker` is that of its breaker, which opened."""
 
     endpoint_id: str
     until_s: float
     reason: str
+    kind: Literal["errors", "latency", "breaker"] = "errors"
 
 
 def judge(known: Iterable[Known], rules: OutlierRules, now_s: float) -> list[Ejection]:
@@ -56,7 +60,7 @@ def judge(known: Iterable[Known], rules: OutlierRules, now_s: float) -> list[Eje
     for each in judged:
         share = each.failures / each.requests
         if share >= rules.error_share:
-            badness.append((1000.0 + share, f"{share:.0%} of its requests failed", each))
+            badness.append((_FAILING + share, f"{share:.0%} of its requests failed", each))
     for figure in ("ttft_s", "tpot_s"):
         badness += _slow([each for each in judged if getattr(each, figure) is not None], figure, rules)
     badness.sort(key=lambda entry: entry[0], reverse=True)
@@ -79,7 +83,7 @@ def _slow(judged: list[Known], figure: str, rules: OutlierRules) -> list[tuple[f
 
 def _eject(badness: list[tuple[float, str, Known]], room: int, rules: OutlierRules, now_s: float) -> list[Ejection]:
     ejected: list[Ejection] = []
-    for _, reason, each in badness:
+    for badly, reason, each in badness:
         if len(ejected) >= room:
             break
         if each.ejected_until_s > now_s:  # for two reasons at once
@@ -88,5 +92,5 @@ def _eject(badness: list[tuple[float, str, Known]], room: int, rules: OutlierRul
             each.ejections = 0
         until_s = now_s + min(rules.eject_s * 2.0 ** min(each.ejections, 60), rules.eject_s_max)
         each.eject(until_s)
-        ejected.append(Ejection(each.id, until_s, reason))
+        ejected.append(Ejection(each.id, until_s, reason, "errors" if badly >= _FAILING else "latency"))
     return ejected

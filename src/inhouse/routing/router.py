@@ -117,13 +117,17 @@ class Router:
         known.in_flight -= 1
         breaker = known.breaker
         if outcome != "ok" or pick.probe or breaker.failures:
+            before_s = breaker.open_until_s
             breaker.ended(outcome, now_s, probe=pick.probe)
             if not breaker.closed:
                 known.troubled = True
+                if breaker.open_until_s > before_s:
+                    reason = "a probe failed" if pick.probe else f"{self.settings.failures_max} failures in a row"
+                    self._left_out([Ejection(known.id, breaker.open_until_s, reason, "breaker")])
         known.learn(outcome, ttft_s, tpot_s, now_s)
         if now_s - self._judged_s >= _JUDGE_S:
             self._judged_s = now_s
-            self.ejections = [*self.ejections, *judge(self._known.values(), self.settings.outliers, now_s)][-100:]
+            self._left_out(judge(self._known.values(), self.settings.outliers, now_s))
 
     def forget(self, endpoint_id: str) -> None:
         """The endpoint has left. What is in flight there may still end."""
@@ -146,6 +150,9 @@ class Router:
         """Why nothing may go there now, as far as breaker and ejection are concerned."""
         known = self._known.get(endpoint_id)
         return known.refusal(now_s) if known is not None else None
+
+    def _left_out(self, ejections: list[Ejection]) -> None:
+        self.ejections = [*self.ejections, *ejections][-100:]
 
     def _look_at(self, endpoints: Sequence[Endpoint], now_s: float) -> Lineup:
         """The lineup of these snapshots, which is the one from now on."""

@@ -1,6 +1,7 @@
 """From the name that a client sends to the models that may answer, the chosen one first. Pure: facts in, a plan out.
 
     override     a caller who may name the model past the route
+      switch       somebody switched the route to one model (`by_hand`)
       tenant       the route has a target for this tenant
         size         the first target whose prompt tokens are enough
           weights      a draw among the route's targets; a part of what they would get goes to the canary
@@ -16,7 +17,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from inhouse.config.routes import split_pair
@@ -72,11 +73,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    models: tuple[tuple[str, int], ...]
+    models: tuple[tuple[str, float], ...]
     sizes: tuple[tuple[int, str], ...]
     tenants: Mapping[str, str]
     fallback: tuple[str, ...]
     canary: str | None
+    switched: str = ""
+    """The model that has everything, by hand."""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,8 @@ class Routes:
         self._models = tuple(stack.models)
         self._first = next(iter(stack.models))
         self._external = frozenset(name for name, spec in stack.models.items() if spec.external)
-        self._routes = {name: _route(name, spec) for name, spec in stack.routes.items()}
+        self._given = {name: _route(name, spec) for name, spec in stack.routes.items()}
+        self._routes = dict(self._given)
         self._aliases = {alias: name for name, spec in stack.routes.items() for alias in spec.aliases}
         self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
         self.weights: dict[str, float] = {
@@ -108,6 +112,12 @@ class Routes:
     def names(self) -> tuple[str, ...]:
         """Every name that leads somewhere: models, routes, aliases."""
         return tuple(dict.fromkeys([*self._models, *self._routes, *self._aliases]))
+
+    def set_by_hand(self, name: str, switched: str, models: Mapping[str, float]) -> None:
+        """From now on it leads to the model `switched`, or has these weights; without either, it is as in the file."""
+        given = self._given[name]
+        weights = tuple(models.items()) or given.models
+        self._routes[name] = replace(given, models=weights, switched=switched)
 
     @property
     def trivial(self) -> bool:
@@ -141,9 +151,13 @@ class Routes:
         if route is None:
             walk.chain.setdefault(name, why or "named by the client")
             return
-        target, reason = self._choose(name, route, walk)
-        self._to(target, name, f"{name}: {reason}", walk)
-        if target == route.canary:  # where it cannot be had, the stable version is next
+        if route.switched:  # to a model, be there a route of that name or not
+            target, reason = route.switched, "switched by hand"
+            walk.chain.setdefault(target, f"{name}: {reason}")
+        else:
+            target, reason = self._choose(name, route, walk)
+            self._to(target, name, f"{name}: {reason}", walk)
+        if target == route.canary and not route.switched:  # where it cannot be had, the stable version is next
             self._to(self._drawn(name, route, walk), name, f"{name}: in place of its canary", walk)
         for number, fallback in enumerate(route.fallback, start=1):
             self._to(fallback, name, f"{name}: fallback {number}", walk)
@@ -210,11 +224,15 @@ class Routes:
         return ""
 
 
+def given_weights(name: str, spec: RouteSpec) -> dict[str, int]:
+    """The targets of a route with their weights, as the file has them."""
+    return {target: int(weight) for target, weight in map(split_pair, spec.models)} or {name: 1}
+
+
 def _route(name: str, spec: RouteSpec) -> _Route:
-    models = [split_pair(pair) for pair in spec.models]
     sizes = [split_pair(pair) for pair in spec.prompt_tokens]
     return _Route(
-        models=tuple((target, int(weight)) for target, weight in models) or ((name, 1),),
+        models=tuple(given_weights(name, spec).items()),
         sizes=tuple((int(tokens), target) for tokens, target in sizes),
         tenants=dict(split_pair(pair) for pair in spec.tenants),
         fallback=tuple(spec.fallback),

@@ -72,6 +72,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE ledger_reservations ADD COLUMN requests INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE ledger_reservations ADD COLUMN open INTEGER NOT NULL DEFAULT 1",
     ),
+    (
+        """
+        CREATE TABLE route_states (
+            route   TEXT PRIMARY KEY NOT NULL,
+            version INTEGER NOT NULL,
+            digest  TEXT NOT NULL,
+            state   BLOB NOT NULL
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 KNOWN_VERSION = len(MIGRATIONS)

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from inhouse.core import Endpoint
 from inhouse.telemetry.audit import AuditReading
-from inhouse.telemetry.endpoints import Endpoints
+from inhouse.telemetry.endpoints import Ejections, Endpoints
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.times import Times
 
@@ -83,6 +83,10 @@ class Metrics:
         self._rollbacks = Counter(
             "inhouse_canary_rollbacks", "Canaries that broke their guard.", ["route"], registry=registry
         )
+        self._route_changes = Counter(
+            "inhouse_route_changes", "Changes of routes, by hand or by their canaries.", ["route", "change"],
+            registry=registry,
+        )  # fmt: skip
         self._ttft = Times("inhouse_time_to_first_token", "Arrival to first token.", _SECONDS)
         self._tpot = Times("inhouse_time_per_output_token", "Per token after the first.", _TOKEN_SECONDS)
         self._e2e = Times("inhouse_request_duration", "Arrival to end of the answer.", _SECONDS)
@@ -96,6 +100,7 @@ class Metrics:
             _Canaries(lambda: self.canaries()),
         ):
             registry.register(collector)
+        self._ejections: Ejections | None = None
         self._entries: list[Entry] = []
 
     def book(self, entry: Entry) -> None:
@@ -108,10 +113,21 @@ class Metrics:
 
     def watch_endpoints(self, read: Callable[[], Iterable[tuple[str, Endpoint]]]) -> None:
         """`read` gives a model and its endpoint, for each of them, at each scrape."""
+        self._ejections = Ejections(read)
         self.registry.register(Endpoints(read))
+        self.registry.register(self._ejections)
 
     def restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()
+
+    def route_changed(self, route: str, change: str) -> None:
+        """`change` is one of `routing.by_hand.Change`."""
+        self._route_changes.labels(route, change).inc()
+
+    def ejected(self, model: str, endpoint: str, reason: str) -> None:
+        """`reason` is one of a few words."""
+        if self._ejections is not None:
+            self._ejections.count(model, endpoint, reason)
 
     def rolled_back(self, route: str) -> None:
         self._rollbacks.labels(route).inc()

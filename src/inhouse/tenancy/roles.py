@@ -35,6 +35,8 @@ Permission = Literal[
     "endpoints.read",
     "endpoints.manage",
     "route.override",
+    "routes.read",
+    "routes.manage",
     "chaos.run",
 ]
 
@@ -55,6 +57,8 @@ PERMISSIONS: dict[Permission, str] = {
     "endpoints.read": "see every replica and what it reports",
     "endpoints.manage": "drain and undrain replicas",
     "route.override": "choose the endpoint that answers, past the routing policy",
+    "routes.read": "see where names lead, and how canaries fare",
+    "routes.manage": "switch and weigh routes, and decide over canaries",
     "chaos.run": "inject faults",
 }
 
@@ -75,6 +79,8 @@ ROLES: dict[str, frozenset[Permission]] = {
             "endpoints.read",
             "endpoints.manage",
             "route.override",
+            "routes.read",
+            "routes.manage",
             "chaos.run",
         }
     ),
@@ -93,6 +99,7 @@ ROLES: dict[str, frozenset[Permission]] = {
             "requests.read_own",
             "requests.read",
             "endpoints.read",
+            "routes.read",
         }
     ),
 }

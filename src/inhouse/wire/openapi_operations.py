@@ -27,6 +27,7 @@ from inhouse.wire.openapi_shapes import (
 from inhouse.wire.records import AUDIT_QUERY, AuditPage, StoryList
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
+from inhouse.wire.routes import ROUTES
 
 _TURN = [{"role": "user", "content": "What are you?"}]
 
@@ -204,5 +205,6 @@ OPERATIONS = (
         open=True,
     ),
     *ENDPOINTS,
+    *ROUTES,
     *ADMIN,
 )
