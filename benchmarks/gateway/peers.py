@@ -12,11 +12,12 @@ from benchmarks.gateway.settings import Settings
 from benchmarks.gateway.subjects import KEY, MODEL, OURS, Engines, direct, engines, gateway
 from benchmarks.rig.errors import SkippedError
 from benchmarks.rig.processes import Child, clean_env, descendants
-from benchmarks.rig.subject import Subject, free_port, nginx_binary, nginx_config, wait_ready
+from benchmarks.rig.subject import Subject, chat_once, free_port, nginx_binary, nginx_config, wait_ready
 from benchmarks.rig.tables import Table
 
 Peer = Callable[[Settings, Engines], AbstractContextManager[Subject]]
 NGINX, NGINX_MORE, ROUTER, FASTAPI, LITELLM = "nginx", "nginx-more", "vllm-router", "fastapi", "litellm"
+_WRONG_KEY = "sk-" + "wrong" * 8
 _LUA_FOLDER = Path("/usr/lib/nginx/modules")
 _LUA_MODULES = ("ndk_http_module", "ngx_http_lua_module")
 
@@ -32,8 +33,11 @@ def line_up(settings: Settings, table: Table) -> Iterator[tuple[Engines, list[Su
                 found.append(stack.enter_context(PEERS[name](settings, behind)))
             except SkippedError as absent:
                 table.notes.append(f"left out: {absent}")
+        open_doors = [one.name for one in found[1:] if chat_once(one.addresses[MODEL], MODEL, _WRONG_KEY)[0] == 200]
+        if open_doors:
+            table.notes.append(f"A request with a wrong key is answered by: {', '.join(open_doors)}.")
         table.columns = [subject.name for subject in found]
-        table.ratios = [(OURS, subject.name) for subject in found[2:]]
+        table.ratios = [(OURS, name) for name in (NGINX_MORE, ROUTER, LITELLM) if name in table.columns]
         yield behind, found
 
 

@@ -33,14 +33,12 @@ class Subject:
 
 def wait_ready(address: str, model: str, child: Child, *, key: str, every_s: float = 0.01) -> None:
     """Until a chat request is answered. Raises FailedError when the child ends, or after START_S_MAX."""
-    head, _, body = requests.chat(model, key, stream=False, tokens=1, prompt="hello").partition(b"\r\n\r\n")
-    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     until = time.monotonic() + START_S_MAX
     answer = "nothing"
     while time.monotonic() < until:
         child.check()
         try:
-            status, text = ask(address, "POST", "/v1/chat/completions", body, fields)
+            status, text = chat_once(address, model, key)
             if status == 200:
                 return
             answer = f"{status} {text[:300]!r}"
@@ -48,6 +46,13 @@ def wait_ready(address: str, model: str, child: Child, *, key: str, every_s: flo
             answer = str(error)
         time.sleep(every_s)
     raise FailedError(f"{child.command[0]} was not ready within {START_S_MAX:g} s; it answered {answer}")
+
+
+def chat_once(address: str, model: str, key: str) -> tuple[int, bytes]:
+    """Status and body of the answer to a short request. Raises OSError."""
+    head, _, body = requests.chat(model, key, stream=False, tokens=1, prompt="hello").partition(b"\r\n\r\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    return ask(address, "POST", "/v1/chat/completions", body, fields)
 
 
 def ask(
