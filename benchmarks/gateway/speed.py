@@ -16,6 +16,7 @@ from benchmarks.rig.figures import (
     GAP_99,
     LATENCY_50,
     LATENCY_99,
+    OTHERS,
     PACE_US,
     RATE,
     TTFT_50,
@@ -36,17 +37,17 @@ AT_MOST = "memory at most: RSS"
 
 ONE = Scenario("c1", 1, (LATENCY_50, LATENCY_99, CPU))
 ONE_BESIDE = Scenario("c1, on the engine's core", 1, (LATENCY_50, LATENCY_99), beside=True)
-MANY = Scenario("c32", 32, (RATE, CPU, BUSY, LATENCY_50, LATENCY_99))
+MANY = Scenario("c32", 32, (RATE, CPU, BUSY, OTHERS, LATENCY_50, LATENCY_99))
 SWEEP = tuple(Scenario(f"c{count}", count, (RATE,)) for count in (8, 16, 64))
 LONG_BODY = Scenario("c8, body of 75,000 tokens", 8, (RATE, CPU), body_bytes=LONG_BODY_BYTES)
 REQUESTS = (ONE, ONE_BESIDE, MANY, *SWEEP, LONG_BODY)
 
 FIRST_TOKEN = Scenario("c1, streamed, on the engine's core", 1, (TTFT_50,), stream=True, tokens=8, beside=True)
-BURST = Scenario("64 streams at once", 64, (CHUNKS, CHUNK_CPU, BUSY), stream=True, tokens=100)
+BURST = Scenario("64 streams at once", 64, (CHUNKS, CHUNK_CPU, BUSY, OTHERS), stream=True, tokens=100)
 PACED = Scenario(
     f"{PACED_STREAMS} streams, {1_000_000 // PACE_US} chunks/s each",
     PACED_STREAMS,
-    (CHUNK_CPU, BUSY, TTFT_50, TTFT_99, GAP_99),
+    (CHUNK_CPU, BUSY, OTHERS, TTFT_50, TTFT_99, GAP_99),
     stream=True,
     paced=True,
 )
@@ -115,6 +116,7 @@ def _run(settings: Settings, scenario: Scenario, subject: Subject, seconds: floa
             core=settings.load_core,
             seconds=seconds,
             grace_s=GRACE_S,
+            own_core=None if core == settings.load_core else core,
         )
     finally:
         pin(subject.pids(), settings.core)

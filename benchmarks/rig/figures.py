@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.rig import requests
-from benchmarks.rig.processes import cpu_s, trim_logs
+from benchmarks.rig.processes import core_s, cpu_s, trim_logs
 from benchmarks.rig.subject import Subject
 from benchmarks.rig.tables import Row
 from benchmarks.rig.tools import Load, Tools
@@ -27,6 +27,8 @@ class Measurement:
     load: Load
     cpu_s: float
     has_cpu: bool
+    others_s: float | None = None
+    """Processor time that nobody of ours used on the subject's core; None where that was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,14 @@ def _busy(m: Measurement) -> float | None:
 
 RATE = Figure("requests", "1/s", lambda m: m.load.requests_per_s)
 CPU = Figure("CPU per request", "µs", _cpu_per_request)
+
+
+def _others(m: Measurement) -> float | None:
+    return None if m.others_s is None else 100 * m.others_s / m.load.elapsed_s
+
+
 BUSY = Figure("busy", "% of core", _busy, compared=False)
+OTHERS = Figure("core taken by others", "%", _others, compared=False)
 CHUNKS = Figure("chunks", "1/s", lambda m: m.load.events_per_s)
 CHUNK_CPU = Figure("CPU per chunk", "µs", _cpu_per_chunk)
 TTFT_50 = Figure("TTFT p50", "µs", lambda m: m.load.ttft_us.p50 if m.load.ttft_us else None, added=True)
@@ -92,11 +101,24 @@ def added(figure: str) -> str:
     return f"added {figure}"
 
 
-def run(tools: Tools, scenario: Scenario, subject: Subject, address: str, request: bytes, *, core: int, seconds: float,
-        grace_s: float = 30.0) -> Measurement:  # fmt: skip
-    """One measurement. Raises FailedError if any request fails."""
+def run(
+    tools: Tools,
+    scenario: Scenario,
+    subject: Subject,
+    address: str,
+    request: bytes,
+    *,
+    core: int,
+    seconds: float,
+    grace_s: float = 30.0,
+    own_core: int | None = None,
+) -> Measurement:
+    """One measurement, with the load on `core`. Raises FailedError if any request fails.
+
+    `own_core` is the subject's, where nothing else is meant to run: whether that was so is looked at too.
+    """
     pids = subject.pids()
-    before = cpu_s(pids)
+    used_s, taken_s = cpu_s(pids), core_s(own_core)
     load = tools.load(
         address,
         request,
@@ -107,9 +129,10 @@ def run(tools: Tools, scenario: Scenario, subject: Subject, address: str, reques
         core=core,
         grace_s=grace_s,
     )
-    used_s = cpu_s(pids) - before
+    used_s, taken_s = cpu_s(pids) - used_s, core_s(own_core) - taken_s
     trim_logs(tools.folder)
-    return Measurement(load, used_s, bool(pids))
+    others_s = None if own_core is None or not pids else max(0.0, taken_s - used_s)
+    return Measurement(load, used_s, bool(pids), others_s)
 
 
 def take_turns(
