@@ -17,6 +17,7 @@ from benchmarks.rig.tables import Table
 
 Peer = Callable[[Settings, Engines], AbstractContextManager[Subject]]
 NGINX, NGINX_MORE, ROUTER, FASTAPI, LITELLM = "nginx", "nginx-more", "vllm-router", "fastapi", "litellm"
+ROUTER_CACHE = "vllm-router-cache"
 _WRONG_KEY = "sk-" + "wrong" * 8
 _LUA_FOLDER = Path("/usr/lib/nginx/modules")
 _LUA_MODULES = ("ndk_http_module", "ngx_http_lua_module")
@@ -77,10 +78,16 @@ def _nginx(name: str, script: str, log: str) -> Peer:
     return start
 
 
-def _router(settings: Settings, behind: Engines) -> AbstractContextManager[Subject]:
-    port = free_port()
-    program = environments.program(ROUTER, ROUTER, settings.cache)
-    return _started(settings, ROUTER, router_command(program, behind.urls, port, KEY), port, KEY)
+def _router(name: str, policy: str) -> Peer:
+    def start(settings: Settings, behind: Engines) -> AbstractContextManager[Subject]:
+        port = free_port()
+        command = [environments.program(ROUTER, "vllm-router", settings.cache), "--worker-urls", *behind.urls]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "--policy", policy]
+        command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
+        command += ["--max-concurrent-requests", "4096", "--log-level", "warning"]
+        return _started(settings, name, command, port, KEY)
+
+    return start
 
 
 def _fastapi(settings: Settings, behind: Engines) -> AbstractContextManager[Subject]:
@@ -109,7 +116,8 @@ def _litellm(settings: Settings, behind: Engines) -> AbstractContextManager[Subj
 PEERS: dict[str, Peer] = {
     NGINX: _nginx(NGINX, lua.KEY_CHECK, "access_log off;"),
     NGINX_MORE: _nginx(NGINX_MORE, lua.EVERYTHING, lua.LOG),
-    ROUTER: _router,
+    ROUTER: _router(ROUTER, "round_robin"),
+    ROUTER_CACHE: _router(ROUTER_CACHE, "cache_aware"),
     FASTAPI: _fastapi,
     LITELLM: _litellm,
 }

@@ -5,6 +5,7 @@ Within a round every subject is measured once, so that a slow minute of the mach
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class Measurement:
     load: Load
     cpu_s: float
     has_cpu: bool
-    others_s: float | None = None
-    """Processor time that nobody of ours used on the subject's core; None where that was not looked at."""
+    others_percent: float | None = None
+    """What others took of the subject's core meanwhile; None where that was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,8 @@ RATE = Figure("requests", "1/s", lambda m: m.load.requests_per_s)
 CPU = Figure("CPU per request", "µs", _cpu_per_request)
 
 
-def _others(m: Measurement) -> float | None:
-    return None if m.others_s is None else 100 * m.others_s / m.load.elapsed_s
-
-
 BUSY = Figure("busy", "% of core", _busy, compared=False)
-OTHERS = Figure("core taken by others", "%", _others, compared=False)
+OTHERS = Figure("core taken by others", "%", lambda m: m.others_percent, compared=False)
 CHUNKS = Figure("chunks", "1/s", lambda m: m.load.events_per_s)
 CHUNK_CPU = Figure("CPU per chunk", "µs", _cpu_per_chunk)
 TTFT_50 = Figure("TTFT p50", "µs", lambda m: m.load.ttft_us.p50 if m.load.ttft_us else None, added=True)
@@ -118,7 +115,7 @@ def run(
     `own_core` is the subject's, where nothing else is meant to run: whether that was so is looked at too.
     """
     pids = subject.pids()
-    used_s, taken_s = cpu_s(pids), core_s(own_core)
+    began_s, used_s, taken_s = time.monotonic(), cpu_s(pids), core_s(own_core)
     load = tools.load(
         address,
         request,
@@ -131,8 +128,10 @@ def run(
     )
     used_s, taken_s = cpu_s(pids) - used_s, core_s(own_core) - taken_s
     trim_logs(tools.folder)
-    others_s = None if own_core is None or not pids else max(0.0, taken_s - used_s)
-    return Measurement(load, used_s, bool(pids), others_s)
+    others = None
+    if own_core is not None and pids:
+        others = 100 * max(0.0, taken_s - used_s) / (time.monotonic() - began_s)
+    return Measurement(load, used_s, bool(pids), others)
 
 
 def take_turns(
