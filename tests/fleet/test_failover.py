@@ -14,7 +14,10 @@ from fake_engine import FakeEngine
 from fleet import Fakes, Start, chat, stack
 from serving import Gateway
 
-ROUTING = "routing: {policy: round-robin, retries: {percent: 1000, floor_per_second: 1000}, breaker: {failures: 1000}}"
+ROUTING = (
+    "routing: {policy: round-robin, retries: {percent: 1000, floor_per_second: 1000}, "
+    "breaker: {failures: 1000}, outliers: {requests_min: 100000}}"
+)
 TOKENS = 24
 USER = [{"role": "user", "content": "of the sea"}]
 BODIES: dict[str, dict[str, Any]] = {
