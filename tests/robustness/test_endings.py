@@ -24,6 +24,7 @@ from rawhttp import (
     descendants,
     events,
     frozen,
+    head,
     in_service,
     is_alive,
     long_chat,
@@ -123,7 +124,7 @@ def test_ctrl_c_while_it_loads(start: Start, tmp_path: Path) -> None:
 
 
 def test_sigterm(start: Start, temporary: Path) -> None:
-    """Open answers and those who wait come to their end; who comes later is refused."""
+    """Open answers and those who wait come to their end; who comes later, on whatever connection, is told 503."""
     gateway = start("models: {demo: {source: demo, slots: 1, threads: 1}}\ngateway: {drain: 60s}")
     stream, waiter, kept = streaming(gateway, max_tokens=1000), Client(gateway), Client(gateway)
     waiter.send(post(chat()))
@@ -132,12 +133,19 @@ def test_sigterm(start: Start, temporary: Path) -> None:
     until(lambda: waiting(gateway) == 1, "one waits")
     gateway.process.send_signal(signal.SIGTERM)
     gateway.wait_for(event="gateway", state="draining")
-    until(lambda: _is_refused(gateway), "no new connections")
+    late = Client(gateway)
+    for client in (kept, late):
+        client.send(post(chat()))
+        refused = client.answer()
+        assert (refused.status, refused.code) == (503, "shutting_down")
+        assert int(refused.headers["retry-after"]) >= 1
+        client.send(head("GET", "/health", key=None))
+        assert client.answer().status == 503
     assert last_event(stream) == "[DONE]"
     assert waiter.answer().status == 200
     assert gateway.process.wait(timeout=60) == 0
     assert kept.is_closed()
-    for client in (stream, waiter, kept):
+    for client in (stream, waiter, kept, late):
         client.close()
     assert not list(temporary.iterdir())
 
@@ -228,11 +236,6 @@ def fill(pipe: int) -> None:
         while True:
             os.write(pipe, b"x" * 4096)
     os.set_blocking(pipe, True)
-
-
-def _is_refused(gateway: Gateway) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(gateway.address) != 0
 
 
 def _start(tmp_path: Path, stack: str) -> subprocess.CompletedProcess[str]:

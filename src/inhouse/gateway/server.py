@@ -72,7 +72,10 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with two speeds of stopping."""
+    """uvicorn's server with two speeds of stopping.
+
+    While it drains it still listens: /health says so, and who asks for an answer is told 503 and when to come back.
+    """
 
     def __init__(self, config: uvicorn.Config, parts: Parts, report: Callable[[Report], None]) -> None:
         super().__init__(config)
@@ -85,6 +88,11 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
         self.on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether it is time to stop listening."""
+        over = await super().on_tick(counter)
+        return over or (self._parts.draining and not self.server_state.tasks)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -109,13 +117,13 @@ class _Server(uvicorn.Server):
             cast(GatewayProtocol, connection).check(now_s)
 
     def _stop(self, number: int, grace_s: float) -> None:
-        if self.should_exit:
+        if self._parts.draining:
             last_lines = threading.Thread(target=self._last_lines, daemon=True)
             last_lines.start()
             last_lines.join(_LAST_LINES_S)  # whoever reads standard error may have stopped to
             os._exit(128 + number)  # engines hang on a pipe of ours, which closes now
-        self.should_exit = True
         self._parts.draining = True
+        self.should_exit = not grace_s
         self._report(GatewayReport("draining", open_requests=len(self.server_state.tasks)))
         asyncio.get_running_loop().call_later(grace_s, self._end_answers)
 
@@ -124,6 +132,7 @@ class _Server(uvicorn.Server):
         self._parts.log.close()
 
     def _end_answers(self) -> None:
+        self.should_exit = True
         reason = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
         for connection in tuple(self.server_state.connections):
             cast(GatewayProtocol, connection).stop(reason)
