@@ -12,7 +12,6 @@ from inhouse.engines import addresses
 from inhouse.engines.discovery import Listed, Resolved, Source
 from inhouse.engines.fleet import Fleet
 from inhouse.engines.http import Address
-from inhouse.engines.kubernetes import EndpointSlices, cluster_of
 from inhouse.engines.member import Member
 from inhouse.engines.remote import Remote, Watch
 from inhouse.errors import StackError
@@ -64,6 +63,8 @@ def _sources(stack: Stack, lane: Lane, spec: ModelSpec, environ: Mapping[str, st
     for text in spec.endpoints:
         found = addresses.read(text, tls)
         if isinstance(found, addresses.Name) and found.scheme == "k8s":
+            from inhouse.engines.kubernetes import EndpointSlices, cluster_of
+
             where = stack.kubernetes
             cluster = cluster_of(environ, where.api, where.token_file, where.ca_file)
             sources.append(EndpointSlices(cluster, found, tls))

@@ -40,7 +40,7 @@ from inhouse.gateway.records import Records
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
-from inhouse.wire import errors, messages, openapi
+from inhouse.wire import errors, messages
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.lenient import leniently
 from inhouse.wire.openai_chat import jobs
@@ -175,6 +175,8 @@ class _Doors:
         return Response(self._parts.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
+        from inhouse.wire import openapi
+
         self._openapi = self._openapi or openapi.render(__version__)
         return Response(self._openapi, media_type="application/json")
 

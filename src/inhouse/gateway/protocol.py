@@ -22,13 +22,11 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from inhouse.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from inhouse.gateway.apis import APIS, Api
 from inhouse.gateway.exchange import STATUS_LINES, Exchange
+from inhouse.gateway.lean import Config, HttpToolsProtocol, ServerState
 from inhouse.runtime import Parts
 from inhouse.wire import errors
 

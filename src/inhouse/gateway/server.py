@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
-import uvicorn
 import uvloop
 from starlette.requests import ClientDisconnect
 
 from inhouse.config import GatewaySpec, Stack
 from inhouse.core import GatewayReport, Report
 from inhouse.errors import ShuttingDown, StackError
-from inhouse.gateway import app
+from inhouse.gateway import app, heap
+from inhouse.gateway.lean import Config, Server
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.runtime import Parts, running
@@ -41,6 +41,7 @@ _LAST_LINES_S = 0.5
 def serve(stack: Stack, *, environ: Mapping[str, str], report: Callable[[Report], None]) -> int:
     """Serves until told to stop; returns the exit code. Blocking. Raises InhouseError if it cannot begin."""
     began_s = time.monotonic()
+    heap.share_one_arena()
     listener = _listen(stack.gateway)
     try:
         return uvloop.run(_serve(stack, environ, report, listener, began_s))
@@ -71,13 +72,13 @@ async def _serve(
     return 0
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn's server with two speeds of stopping.
 
     While it drains it still listens: /health says so, and who asks for an answer is told 503 and when to come back.
     """
 
-    def __init__(self, config: uvicorn.Config, parts: Parts, report: Callable[[Report], None]) -> None:
+    def __init__(self, config: Config, parts: Parts, report: Callable[[Report], None]) -> None:
         super().__init__(config)
         self.on_started: Callable[[], None] = lambda: None
         self._parts = parts
@@ -86,6 +87,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         gc.collect()
+        heap.give_back()
         gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
         self.on_started()
 
@@ -144,9 +146,9 @@ class _Server(uvicorn.Server):
         self.force_exit = True
 
 
-def _config(spec: GatewaySpec, parts: Parts) -> uvicorn.Config:
+def _config(spec: GatewaySpec, parts: Parts) -> Config:
     protocol: Any = functools.partial(GatewayProtocol, parts=parts)
-    config = uvicorn.Config(
+    config = Config(
         app.build(parts),
         http=protocol,
         ws="none",

@@ -7,12 +7,13 @@ asks for it.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.story import Picked
 
 ENTRY_BYTES = 1024
-"""An entry with its strings and its places in the two tables, rounded up; steps and their candidates come on top."""
+"""An entry with its strings and its place in the queue, rounded up; steps and their candidates come on top."""
 _STEP_BYTES = 160
 _CANDIDATE_BYTES = 480
 _SAME_ID_MAX = 8
@@ -25,34 +26,29 @@ class Recent:
         self.requests_max = requests_max
         self.bytes_max = bytes_max
         self.bytes = 0
-        self._order: deque[tuple[Entry, int]] = deque()
-        self._by_id: dict[str, tuple[Entry, ...]] = {}
+        self._entries: deque[Entry] = deque()
+        self._sizes: deque[int] = deque()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._entries)
 
     def keep(self, entry: Entry) -> None:
         """Takes a request that is over; the oldest ones make room."""
         size = ENTRY_BYTES + (_bytes_of(entry) if entry.steps else 0)
-        self._order.append((entry, size))
-        same = self._by_id.get(entry.request_id)
-        self._by_id[entry.request_id] = (entry,) if same is None else (*same[-_SAME_ID_MAX + 1 :], entry)
+        self._entries.append(entry)
+        self._sizes.append(size)
         self.bytes += size
-        while len(self._order) > self.requests_max or self.bytes > self.bytes_max:
-            self._forget_oldest()
+        while len(self._entries) > self.requests_max or self.bytes > self.bytes_max:
+            self._entries.popleft()
+            self.bytes -= self._sizes.popleft()
 
     def find(self, request_id: str) -> tuple[Entry, ...]:
-        """Those that bear this id, the newest first: clients may send an id of their own twice."""
-        return self._by_id.get(request_id, ())[::-1]
+        """Those that bear this id, the newest first: clients may send an id of their own twice.
 
-    def _forget_oldest(self) -> None:
-        entry, size = self._order.popleft()
-        self.bytes -= size
-        left = tuple(one for one in self._by_id.get(entry.request_id, ()) if one is not entry)
-        if left:
-            self._by_id[entry.request_id] = left
-        else:
-            self._by_id.pop(entry.request_id, None)
+        Looks at one after the other: nobody asks often, and a table of ids would cost every request time and memory.
+        """
+        found = (entry for entry in reversed(self._entries) if entry.request_id == request_id)
+        return tuple(islice(found, _SAME_ID_MAX))
 
 
 def _bytes_of(entry: Entry) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inhouse.errors import WeightsError
-from inhouse.weights import gguf, hub
+from inhouse.weights import gguf
 from inhouse.weights.splits import parts
 from inhouse.weights.wanted import Progress, Wanted
 
@@ -60,6 +60,13 @@ def local(source: str, wanted: Wanted) -> Path:
     return files[0]
 
 
+def fetched(source: str, wanted: Wanted) -> Path:
+    """A file of the Hugging Face hub."""
+    from inhouse.weights import hub
+
+    return hub.fetch(source, wanted)
+
+
 def _check_regular(file: Path, named: Path) -> None:
     try:
         if file.is_file():
@@ -91,6 +98,6 @@ def _near(folder: Path, name: str) -> str:
 SOURCES: dict[str, Callable[[str, Wanted], Path]] = {
     "demo": demo,
     "path": local,
-    "hf": hub.fetch,
+    "hf": fetched,
 }
 """Scheme → what fetches it."""
