@@ -7,12 +7,14 @@ import os
 import signal
 from typing import Any
 
+import anthropic
+import openai
 import pytest
-from rawhttp import Answer, Client, ask, events, gauge, post, until
+from rawhttp import Answer, Client, ask, events, gauge, head, post, until
 
 from fake_engine import FakeEngine
 from fleet import Fakes, Start, chat, stack
-from serving import Gateway
+from serving import KEY, Gateway
 
 ROUTING = (
     "routing: {policy: round-robin, retries: {percent: 1000, floor_per_second: 1000}, "
@@ -149,6 +151,62 @@ def test_killed_and_frozen(fakes: Fakes, start: Start) -> None:
         )
         assert text.split() == whole
     assert gauge(gateway, "inhouse_failovers_total") >= 16
+
+
+def test_the_vendors_own_clients(fakes: Fakes, start: Start) -> None:
+    """They read on over the seam: the text, and the usage of one answer."""
+    gateway, good, bad = pair(fakes, start)
+    asked = openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
+    other = anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0)
+    messages: Any = USER
+
+    def of_openai() -> tuple[str, int]:
+        options: Any = {"include_usage": True}
+        chunks = list(
+            asked.chat.completions.create(
+                model="demo", messages=messages, max_tokens=TOKENS, stream=True, stream_options=options
+            )
+        )
+        text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+        usage = chunks[-1].usage
+        assert usage is not None
+        return text, usage.completion_tokens
+
+    def of_anthropic() -> tuple[str, int]:
+        with other.messages.stream(model="demo", messages=messages, max_tokens=TOKENS) as stream:
+            message = stream.get_final_message()
+        return "".join(block.text for block in message.content if block.type == "text"), message.usage.output_tokens
+
+    whole = of_openai(), of_anthropic()
+    bad.set(truncate_rate=1.0)
+
+    def again() -> bool:
+        assert (of_openai(), of_anthropic()) == whole
+        return "inhouse_failovers_total" in ask(gateway, head("GET", "/metrics", key=None)).body.decode() and (
+            gauge(gateway, "inhouse_failovers_total") >= 4
+        )
+
+    until(again, "it broke off")
+    assert good.stats()["requests"] > 4
+
+
+def test_the_story(fakes: Fakes, start: Start) -> None:
+    """Which one failed, after how many tokens, and that it went on; where it could not, why."""
+    gateway, _, bad = pair(fakes, start)
+    bad.set(truncate_rate=1.0)
+    told: dict[str, list[dict[str, Any]]] = {}
+
+    def both() -> bool:
+        for body in (chat(stream=True, max_tokens=TOKENS), chat(stream=True, max_tokens=TOKENS, logprobs=True)):
+            answer = ask(gateway, post(body))
+            for step in gateway.get(f"/admin/requests/{answer.headers['x-request-id']}")["requests"][0]["steps"]:
+                told.setdefault(step["what"], []).append(step)
+        return "went_on" in told and "cut_off" in told
+
+    until(both, "one went on, and one could not")
+    assert told["failed"][0]["code"] == "engine_failed"
+    assert 0 < told["went_on"][0]["tokens"] < TOKENS
+    assert told["cut_off"][0]["why"] == "log probabilities were asked for"
 
 
 def _unchunked(part: bytes) -> bytes:
