@@ -294,7 +294,7 @@ async def _ask_engine(
         watch.asked(place.began_s, pool.broken)
     reply = await pool.request(b"POST", job.path, body)
     if reply.status != 200:
-        raise _refusal(reply.status, await reply.read(_REFUSAL_BYTES_MAX), job, lane)
+        raise _refusal(reply.status, pool.without_key(await reply.read(_REFUSAL_BYTES_MAX)), job, lane)
     if not job.streams:
         answer = await reply.read()
         place.first_s = time.monotonic()
@@ -324,7 +324,7 @@ async def _ask_document(pool: Pool, job: Job, body: bytes, view: DocumentView, l
     reply = await pool.request(b"POST", job.path, body, patient=True)
     answer = await reply.read()
     if reply.status != 200:
-        raise _refusal(reply.status, answer[:_REFUSAL_BYTES_MAX], job, lane)
+        raise _refusal(reply.status, pool.without_key(answer[:_REFUSAL_BYTES_MAX]), job, lane)
     view.document(answer if lane.shown_model is None else answer.replace(*lane.shown_model))
 
 

@@ -64,7 +64,8 @@ class Pool:
         key: str | None = None,
     ) -> None:
         self.address = address
-        self._key = b"" if key is None else b"authorization: Bearer %b\r\n" % key.encode("latin-1")
+        self._secret = b"" if key is None else key.encode("latin-1")
+        self._key = b"" if key is None else b"authorization: Bearer %b\r\n" % self._secret
         self.silence_s_max = silence_s_max
         self.broken = broken
         self._connect_s_max = connect_s_max
@@ -106,6 +107,10 @@ class Pool:
             raise
         except StaleConnectionError:
             raise EngineError("the engine closed the connection without an answer") from None
+
+    def without_key(self, told: bytes) -> bytes:
+        """What an engine said, less the key that it was sent: some show it in their refusals."""
+        return told.replace(self._secret, b"...") if self._secret else told
 
     def sweep(self) -> None:
         """Called about every second: closes idle connections in time and gives silent responses up."""
@@ -161,6 +166,12 @@ class Pool:
             self._forget(connection)
             self.broken()
             raise EngineTimeout(f"the engine did not accept a connection within {self._connect_s_max:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            self.broken()
+            raise EngineError(
+                f"the engine's certificate is not accepted: {error.verify_message.rstrip('.')}; the model's `ca_file` "
+                "in inhouse.yaml names authorities of your own, and the address must be one that the certificate is for"
+            ) from None
         except OSError as error:
             self.broken()
             raise EngineError(f"the engine cannot be reached: {error.strerror or type(error).__name__}") from None
