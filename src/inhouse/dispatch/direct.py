@@ -222,7 +222,7 @@ async def _at_a_place(index: int, job: Job, view: View, lane: Lane, client: Clie
             places.leave(place, "neutral")
             raise
         else:
-            places.leave(place, "ok", view.events_seen)
+            places.leave(place, "ok", view.events_seen - (0 if rescue is None else rescue.tokens))  # its own
             return
 
 
