@@ -29,7 +29,7 @@ def _cached(rounds: list[dict[str, Any]]) -> float:
 def test_conversations_before_fake_engines(tmp_path: Path) -> None:
     """Everybody is measured, and where conversations stay more of their prompts comes from the cache."""
     policies = ("round-robin", "prefix")
-    flags = ("--fleet", "fake", "--work", "conversations", "--seconds", "1.5", "--lengths", "30")
+    flags = ("--fleet", "fake", "--work", "conversations", "--seconds", "2.5", "--lengths", "30")
     report = _run(tmp_path, *flags, "--policies", *policies)
     assert set(report["conversations"]) == set(policies)
     wandering, staying = (_cached(report["conversations"][policy]) for policy in policies)
