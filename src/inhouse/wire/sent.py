@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from inhouse.wire import sse
 
-_UNREAD_BYTES_MAX = 16 * 1024
+_UNREAD_BYTES_MAX = 32 * 1024
 
 
 class _Delta(Struct):
@@ -101,9 +101,8 @@ class Sent:
         unread, self._unread, self._bytes = self._unread, [], 0
         if self.overflowed:
             return
-        for events in unread:
-            for payload in sse.payloads(events):
-                self._read(payload)
+        for payload in sse.payloads(b"".join(unread)):
+            self._read(payload)
         if self._text_bytes > self._bytes_max:
             self.overflowed = True
             self.pieces = []
