@@ -63,7 +63,8 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.ModelNotFound: "a model that does not exist; the message names those that do",
     errors.MethodNotAllowed: "a path that takes another method; `Allow` names it",
     errors.RequestTimeout: "the body took longer than `gateway.body_timeout`",
-    errors.Conflict: "a key that is revoked, expired or declared in `inhouse.yaml` cannot be changed in this way",
+    errors.Conflict: "a key that is revoked, expired or declared in `inhouse.yaml`, or a route that is switched or has "
+    "no canary, cannot be changed in this way",
     errors.ReaderTooSlow: "others share the answer and are `cache.entry_bytes_max` ahead; ask again",
     errors.BodyTooLarge: "the body is larger than `gateway.request_bytes_max`",
     errors.UnsupportedMedia: "`Content-Type` is not JSON",
