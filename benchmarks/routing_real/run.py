@@ -62,7 +62,11 @@ def main(argv: list[str] | None = None) -> int:
             if flags.fleet == SLOTS:
                 report[SLOTS] = slots.measure(model, folder)
             else:
-                fleet = fleets.llamacpp(model, 4, 4, 4096) if flags.fleet == LLAMACPP else fleets.fake(4, 8, 16_384)
+                fleet = (
+                    fleets.llamacpp(model, 4, 4, 4096, (*fleets.CACHE_ARGS, *flags.engine_args))
+                    if flags.fleet == LLAMACPP
+                    else fleets.fake(4, 8, 16_384)
+                )
                 names = [*flags.policies, *(PEERS if flags.peers else ())]
                 for name in flags.work or (CONVERSATIONS, STRANGERS):
                     work = WORK[flags.fleet][name].shorter(flags.lengths, flags.users)
@@ -143,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=within(0.5, 600), default=20.0, help="length of one measurement (%(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each; the median is shown (%(default)s)")
+    parser.add_argument("--engine-args", type=str.split, default=[], help="more flags of llama.cpp, in one text")
     parser.add_argument("--users", type=int, help="how many at once (12 before llama.cpp, 20 before fake engines)")
     parser.add_argument(
         "--lengths", type=within(1, 200), default=100.0, help="of the texts, in percent of what is usual (%(default)s)"
