@@ -18,7 +18,7 @@ from inhouse.engines.llamacpp import LlamaCpp, argv
 
 MODEL = "bench"
 KEY = "routing-real-0123456789-abcdefghijklmnop"
-CACHE_ARGS = ("--cache-ram", "16")
+CACHE_ARGS = ("--cache-ram", "8")
 """MiB of each llama.cpp replica, beside its slots: they hold as much of the model used here as 256 MiB, the default, do
 of one with 8 billion parameters."""
 FAKE = [

@@ -14,7 +14,7 @@ import msgspec
 from benchmarks.rig.errors import FailedError
 from benchmarks.routing_real.work import Talk, Work
 
-WARM_UP = 0.15
+WARM_UP = 0.25
 """Part of a measurement at its beginning that is not counted."""
 _LINE_BYTES_MAX = 1 << 20
 

@@ -25,12 +25,12 @@ from benchmarks.routing_real.fleets import PEERS, POLICIES, Fleet
 from benchmarks.routing_real.load import Door, Seen
 from benchmarks.routing_real.work import CONVERSATIONS, STRANGERS, Work
 
-SHAPE = weights.Shape(width=384, layers=6, heads=6, inner=1024, context_tokens=4096)
+SHAPE = weights.Shape(width=256, layers=4, heads=4, inner=704, context_tokens=4096)
 LLAMACPP, FAKE, SLOTS = "llamacpp", "fake", "slots"
 WORK: dict[str, dict[str, Work]] = {
     LLAMACPP: {
-        CONVERSATIONS: Work(12, turns=6, system_words=150, message_words=(60, 180), answer_tokens=(4, 12)),
-        STRANGERS: Work(12, turns=0, system_words=0, message_words=(40, 400), answer_tokens=(4, 12)),
+        CONVERSATIONS: Work(8, turns=8, system_words=80, message_words=(60, 240), answer_tokens=(4, 12)),
+        STRANGERS: Work(8, turns=0, system_words=0, message_words=(40, 400), answer_tokens=(4, 12)),
     },
     FAKE: {
         CONVERSATIONS: Work(20, turns=8, system_words=200, message_words=(150, 600), answer_tokens=(16, 64)),
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each; the median is shown (%(default)s)")
     parser.add_argument("--engine-args", type=str.split, default=[], help="more flags of llama.cpp, in one text")
-    parser.add_argument("--users", type=int, help="how many at once (12 before llama.cpp, 20 before fake engines)")
+    parser.add_argument("--users", type=int, help="how many at once (8 before llama.cpp, 20 before fake engines)")
     parser.add_argument(
         "--lengths", type=within(1, 200), default=100.0, help="of the texts, in percent of what is usual (%(default)s)"
     )
