@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from inhouse.plan.fleet_plan import FleetPlan
 from inhouse.plan.simulated_replica import ReplicaModel
-from inhouse.plan.simulation import FleetPlan, Request, Simulation
+from inhouse.plan.simulation import Request, Simulation
 from inhouse.routing.router import RouterSettings
 from inhouse.routing.settings import PolicyName
 

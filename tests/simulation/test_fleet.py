@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inhouse.plan.fleet_plan import FleetPlan
 from inhouse.plan.simulated_replica import ReplicaModel
-from inhouse.plan.simulation import FleetPlan, Request, Simulation
+from inhouse.plan.simulation import Request, Simulation
 from inhouse.routing.router import RouterSettings
 from inhouse.routing.settings import PolicyName
 from inhouse.store.ledger import Limits

@@ -25,9 +25,10 @@ from typing import Literal
 from inhouse.admission.fair import FairQueue, Ticket
 from inhouse.core import Endpoint
 from inhouse.errors import QueueFull
-from inhouse.plan.simulated_replica import ReplicaModel, SimulatedReplica
-from inhouse.routing.router import Outcome, Pick, RouteAsk, Router, RouterSettings
-from inhouse.store.ledger import Demand, Limits, Now, Refusal, Reservation
+from inhouse.plan.fleet_plan import FleetPlan
+from inhouse.plan.simulated_replica import SimulatedReplica
+from inhouse.routing.router import Outcome, Pick, RouteAsk, Router
+from inhouse.store.ledger import Demand, Now, Refusal, Reservation
 from inhouse.store.ledger_memory import MemoryLedger
 
 Ending = Literal["answered", "cut", "failed", "gone", "full", "late", "no quota", "no replica"]
@@ -41,22 +42,6 @@ _CHARACTERS_PER_TOKEN = 4
 
 class BrokenInvariant(AssertionError):
     """Something that must never happen has happened; the seed of the run brings it back."""
-
-
-@dataclass(frozen=True, slots=True)
-class FleetPlan:
-    """What is simulated. Times in seconds."""
-
-    replicas: int = 8
-    model: ReplicaModel = field(default_factory=ReplicaModel)
-    router: RouterSettings = field(default_factory=RouterSettings)
-    scrape_s: float = 1.0
-    idle_timeout_s: float = 20.0
-    restart_s: float = 10.0
-    queue_wait_s: float = 60.0
-    queue_max: int = 10_000
-    limits: Limits = field(default_factory=Limits)
-    """Of each tenant."""
 
 
 @dataclass(slots=True, eq=False)
