@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from inhouse.errors import StateError
-from inhouse.store import folder
+from inhouse.store import folder, usage_sql
 from inhouse.store.ledger import (
     NONE,
     Amounts,
@@ -73,16 +73,6 @@ _decode = msgspec.msgpack.Decoder(Account).decode
 _decode_scopes = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 _PUT = "INSERT INTO ledger_accounts (scope, state) VALUES {} ON CONFLICT (scope) DO UPDATE SET state = excluded.state"
-_ADD = """
-    INSERT INTO usage (day, tenant, key_id, model, requests, prompt_tokens, cached_tokens, completion_tokens, money)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (day, tenant, key_id, model) DO UPDATE SET
-        requests = requests + excluded.requests,
-        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-        cached_tokens = cached_tokens + excluded.cached_tokens,
-        completion_tokens = completion_tokens + excluded.completion_tokens,
-        money = money + excluded.money
-"""
 
 
 class SqliteLedger:
@@ -207,24 +197,13 @@ class SqliteLedger:
             folder.telling_sqlite_errors(self._path),
             _Transaction(self) as transaction,
         ):
-            self._connection.executemany(_ADD, values)
+            self._connection.executemany(usage_sql.ADD, values)
             transaction.commit()
 
     def usage(self, wanted: UsageFilter) -> tuple[UsageRow, ...]:
-        tests = {
-            "day >= ?": wanted.since_day,
-            "day <= ?": wanted.until_day,
-            "tenant = ?": wanted.tenant,
-            "key_id = ?": wanted.key_id,
-            "model = ?": wanted.model,
-        }
-        given = {test: value for test, value in tests.items() if value is not None}
-        where = " AND ".join(given) or "TRUE"
+        query, values = usage_sql.select(wanted)
         with self._lock, folder.telling_sqlite_errors(self._path):
-            rows = self._rows(
-                f"SELECT * FROM usage WHERE {where} ORDER BY day, tenant, key_id, model",  # noqa: S608
-                tuple(given.values()),
-            )
+            rows = self._rows(query, values)
         return tuple(UsageRow(*row) for row in rows)
 
     def checkpoint(self) -> None:
