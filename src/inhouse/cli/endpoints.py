@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inhouse.cli.operating import operating, target_of, tell
 from inhouse.cli.options import ApiKey, AsJson, BaseUrl, Config, StateDir, examples
 
 if TYPE_CHECKING:
-    from inhouse.cli.client import Gateway
     from inhouse.cli.reach import Target
 
+_NOTE = "inhouse endpoints"
 EXAMPLES = examples("inhouse endpoints list", "inhouse endpoints drain 10.0.0.7:8000")
 
 app = typer.Typer(
@@ -35,8 +34,8 @@ def list_(
 
     A dash is a figure that the engine does not report.
     """
-    with _gateway(_target(config, base_url, api_key, state_dir)) as gateway:
-        _show(gateway.admin("GET", "/admin/endpoints"), as_json)
+    with operating(target_of(config, base_url, api_key, state_dir), _NOTE) as gateway:
+        tell(gateway.admin("GET", "/admin/endpoints"), as_json, _print_table)
 
 
 @app.command(epilog=examples("inhouse endpoints drain 10.0.0.7:8000", "inhouse endpoints drain chat-0"))
@@ -49,7 +48,7 @@ def drain(
     as_json: AsJson = False,
 ) -> None:
     """Let a replica take no new requests; those that it has go on to their end."""
-    _turn(endpoint, "drain", _target(config, base_url, api_key, state_dir), as_json)
+    _turn(endpoint, "drain", target_of(config, base_url, api_key, state_dir), as_json)
 
 
 @app.command(epilog=examples("inhouse endpoints undrain 10.0.0.7:8000"))
@@ -62,40 +61,17 @@ def undrain(
     as_json: AsJson = False,
 ) -> None:
     """Let a drained replica take requests again."""
-    _turn(endpoint, "undrain", _target(config, base_url, api_key, state_dir), as_json)
+    _turn(endpoint, "undrain", target_of(config, base_url, api_key, state_dir), as_json)
 
 
 def _turn(endpoint: str, what: str, target: Target, as_json: bool) -> None:
     from urllib.parse import quote
 
-    with _gateway(target) as gateway:
-        _show(gateway.admin("POST", f"/admin/endpoints/{quote(endpoint, safe='')}/{what}"), as_json)
+    with operating(target, _NOTE) as gateway:
+        tell(gateway.admin("POST", f"/admin/endpoints/{quote(endpoint, safe='')}/{what}"), as_json, _print_table)
 
 
-def _target(config: Any, base_url: str | None, api_key: str | None, state_dir: Any) -> Target:
-    from inhouse.cli.reach import Target
-
-    return Target(config, base_url, api_key, state_dir)
-
-
-@contextmanager
-def _gateway(target: Target) -> Iterator[Gateway]:
-    from inhouse.cli.reach import reach
-
-    with reach(target, note="inhouse endpoints", role="operator") as gateway:
-        yield gateway
-
-
-def _show(answer: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-        return
-    _print_table(answer.get("endpoints", []))
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _print_table(answer: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -106,7 +82,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for title in ("IN FLIGHT", "SLOTS", "RUNNING", "WAITING", "KV", "PREFIX", "TTFT", "TPOT"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("WHY", overflow="fold")
-    for row in rows:
+    for row in answer.get("endpoints", []):
         cells = [str(row.get(name)) for name in ("id", "model", "engine", "state", "in_flight", "slots")]
         cells += [_number(row.get("running")), _number(row.get("waiting"))]
         cells += [_percent(row.get("kv_used")), _percent(row.get("prefix_hits"))]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inhouse.cli.operating import operating, target_of, tell
 from inhouse.cli.options import ApiKey, AsJson, BaseUrl, Config, StateDir, examples
 
 if TYPE_CHECKING:
-    from inhouse.cli.client import Gateway
     from inhouse.cli.reach import Target
 
+_NOTE = "inhouse route"
 EXAMPLES = examples(
     "inhouse route list",
     "inhouse route show chat",
@@ -39,8 +39,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List every route: what its models have of its requests now, and how its canary stands."""
-    with _gateway(_target(config, base_url, api_key, state_dir)) as gateway:
-        _show(gateway.admin("GET", "/admin/routes"), as_json, _print_table)
+    with operating(target_of(config, base_url, api_key, state_dir), _NOTE) as gateway:
+        tell(gateway.admin("GET", "/admin/routes"), as_json, _print_table)
 
 
 @app.command(epilog=examples("inhouse route show chat", "inhouse route show chat --json"))
@@ -53,8 +53,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one route: its models and weights, its canary with the figures of its window, and what changed it last."""
-    with _gateway(_target(config, base_url, api_key, state_dir)) as gateway:
-        _show(gateway.admin("GET", _path(name)), as_json, _print_route)
+    with operating(target_of(config, base_url, api_key, state_dir), _NOTE) as gateway:
+        tell(gateway.admin("GET", _path(name)), as_json, _print_route)
 
 
 @app.command(epilog=examples("inhouse route switch chat chat-v2"))
@@ -71,7 +71,7 @@ def switch(
 
     It holds, restarts included, until `inhouse route back`, or until the route is changed in inhouse.yaml.
     """
-    _change(_target(config, base_url, api_key, state_dir), f"{_path(name)}/switch", {"model": model}, as_json)
+    _change(target_of(config, base_url, api_key, state_dir), f"{_path(name)}/switch", {"model": model}, as_json)
 
 
 @app.command(epilog=examples("inhouse route back chat"))
@@ -84,7 +84,7 @@ def back(
     as_json: AsJson = False,
 ) -> None:
     """Undo the last switch of a route; a second time undoes that."""
-    _change(_target(config, base_url, api_key, state_dir), f"{_path(name)}/back", None, as_json)
+    _change(target_of(config, base_url, api_key, state_dir), f"{_path(name)}/back", None, as_json)
 
 
 @app.command(epilog=examples("inhouse route weight chat large 25%", "inhouse route weight chat chat-v2 5%"))
@@ -103,7 +103,7 @@ def weight(
     A canary whose weight is set by hand is not judged until `inhouse route canary NAME resume`.
     """
     body = {"model": model, "weight": percent}
-    _change(_target(config, base_url, api_key, state_dir), f"{_path(name)}/weight", body, as_json)
+    _change(target_of(config, base_url, api_key, state_dir), f"{_path(name)}/weight", body, as_json)
 
 
 @app.command(epilog=examples("inhouse route canary chat start", "inhouse route canary chat rollback"))
@@ -123,7 +123,7 @@ def canary(
     """
     if act not in ACTS:
         raise typer.BadParameter(f"'{act}' is not one of: {', '.join(ACTS)}", param_hint="ACT")
-    _change(_target(config, base_url, api_key, state_dir), f"{_path(name)}/canary/{act}", None, as_json)
+    _change(target_of(config, base_url, api_key, state_dir), f"{_path(name)}/canary/{act}", None, as_json)
 
 
 def _path(name: str) -> str:
@@ -133,31 +133,8 @@ def _path(name: str) -> str:
 
 
 def _change(target: Target, path: str, body: dict[str, Any] | None, as_json: bool) -> None:
-    with _gateway(target) as gateway:
-        _show(gateway.admin("POST", path, body), as_json, _print_route)
-
-
-def _target(config: Any, base_url: str | None, api_key: str | None, state_dir: Any) -> Target:
-    from inhouse.cli.reach import Target
-
-    return Target(config, base_url, api_key, state_dir)
-
-
-@contextmanager
-def _gateway(target: Target) -> Iterator[Gateway]:
-    from inhouse.cli.reach import reach
-
-    with reach(target, note="inhouse route", role="operator") as gateway:
-        yield gateway
-
-
-def _show(answer: dict[str, Any], as_json: bool, printed: Callable[[dict[str, Any]], None]) -> None:
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-    else:
-        printed(answer)
+    with operating(target, _NOTE) as gateway:
+        tell(gateway.admin("POST", path, body), as_json, _print_route)
 
 
 def _print_table(answer: dict[str, Any]) -> None:
