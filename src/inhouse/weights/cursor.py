@@ -53,6 +53,13 @@ class Cursor:
         self._at += length
         return raw.decode("utf-8", errors="replace")
 
+    def numbers(self, form: struct.Struct, count: int) -> tuple[int | float | bool, ...]:
+        """A short list; the caller bounds `count`."""
+        self._want(form.size * count)
+        values = tuple(value for (value,) in form.iter_unpack(self._window[self._at : self._at + form.size * count]))
+        self._at += form.size * count
+        return values
+
     def skip(self, length: int) -> None:
         if length > self._size - self.position:
             raise Malformed("it ends before its header does")

@@ -1,12 +1,13 @@
 """The header of a GGUF file, read without its weights and without trust.
 
-Every count and length is checked against what is left of the file and against a limit before anything is read, large
+Every count and length is checked against what is left of the file and against a limit before anything is read, long
 arrays (a vocabulary has hundreds of thousands of entries) are stepped over, and whatever is wrong comes out as
 `WeightsError`. The format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import BinaryIO
 from inhouse.errors import WeightsError
 from inhouse.weights.cursor import NUMBERS, U32, U64, Cursor, Malformed
 from inhouse.weights.ggml import FILE_TYPES, TENSOR_TYPES
+from inhouse.weights.header import Tensor
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -26,8 +28,10 @@ KEY_BYTES_MAX = 65_535
 NAME_BYTES_MAX = 512
 TEXT_BYTES_MAX = 2**20
 KEPT_BYTES_MAX = 2**24
+LIST_KEPT_MAX = 1_024
 
 Scalar = int | float | bool | str
+Numbers = tuple[int | float | bool, ...]
 
 _STRING, _ARRAY = 8, 9
 
@@ -59,7 +63,10 @@ class GgufHeader:
     file_bytes: int
     """How large the file must be at least for all of its tensors to be in it."""
     scalars: Mapping[str, Scalar]
-    """All metadata that are single values, by their key in the file; arrays and very long texts are left out."""
+    """All metadata that are single values, by their key in the file."""
+    lists: Mapping[str, Numbers]
+    """Short lists of numbers, such as one for each layer; texts and long lists are left out."""
+    tensors: tuple[Tensor, ...]
 
 
 def read_gguf(path: Path) -> GgufHeader:
@@ -95,9 +102,9 @@ def read_header(stream: BinaryIO, size: int, *, label: str) -> GgufHeader:
         cursor = Cursor(stream, size, at=len(start))
         tensors_count = cursor.count(TENSORS_MAX, "tensors")
         entries_count = cursor.count(ENTRIES_MAX, "metadata entries")
-        scalars, array_lengths = _metadata(cursor, entries_count)
-        parameters, data_bytes = _tensors(cursor, tensors_count)
-        return _header(version, scalars, array_lengths, tensors_count, parameters, data_bytes, cursor.position)
+        metadata = _metadata(cursor, entries_count)
+        tensors, data_bytes = _tensors(cursor, tensors_count)
+        return _header(version, metadata, tensors, data_bytes, cursor.position)
     except Malformed as error:
         raise WeightsError(f"{label} is not a sound GGUF file: {error}", hint="copy or download it again") from None
 
@@ -130,73 +137,81 @@ def _what_it_is(start: bytes) -> str:
     return "models are read in GGUF; llama.cpp's convert_hf_to_gguf.py makes it of others"
 
 
-def _metadata(cursor: Cursor, count: int) -> tuple[dict[str, Scalar], dict[str, int]]:
-    """Single values by key, and the lengths of lists by key."""
-    scalars: dict[str, Scalar] = {}
-    array_lengths: dict[str, int] = {}
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    scalars: dict[str, Scalar]
+    lists: dict[str, Numbers]
+    lengths: dict[str, int]
+    """Of all lists, by key."""
+
+
+def _metadata(cursor: Cursor, count: int) -> _Metadata:
+    found = _Metadata({}, {}, {})
     kept_bytes = 0
     for _ in range(count):
         key = cursor.text(KEY_BYTES_MAX, "a key")
-        if key in scalars or key in array_lengths:
+        if key in found.scalars or key in found.lengths:
             raise Malformed(f"the key {key[:80]!r} stands in it twice")
         kind = int(cursor.number(U32))
         if kind == _ARRAY:
-            array_lengths[key] = _skip_array(cursor, key)
+            _list(cursor, key, found)
         elif kind == _STRING:
-            scalars[key] = cursor.text(TEXT_BYTES_MAX, f"{key[:80]!r}")
+            found.scalars[key] = cursor.text(TEXT_BYTES_MAX, f"{key[:80]!r}")
         elif kind in NUMBERS:
-            scalars[key] = cursor.number(NUMBERS[kind])
+            found.scalars[key] = cursor.number(NUMBERS[kind])
         else:
             raise Malformed(f"the value of {key[:80]!r} has the unknown type {kind}")
-        value = scalars.get(key)
-        kept_bytes += len(key) + (len(value) if isinstance(value, str) else 8)
+        value = found.scalars.get(key)
+        kept_bytes += len(key) + (len(value) if isinstance(value, str) else 8 + 40 * len(found.lists.get(key, ())))
         if kept_bytes > KEPT_BYTES_MAX:
             raise Malformed(f"its metadata take more than {KEPT_BYTES_MAX} bytes")
-    return scalars, array_lengths
+    return found
 
 
-def _skip_array(cursor: Cursor, key: str) -> int:
+def _list(cursor: Cursor, key: str, found: _Metadata) -> None:
     kind = int(cursor.number(U32))
     length = int(cursor.number(U64))
     if kind == _STRING:
         cursor.skip_strings(length)
-    elif kind in NUMBERS:
+    elif kind not in NUMBERS:
+        raise Malformed(f"the list {key[:80]!r} has entries of the unknown type {kind}")
+    elif length > LIST_KEPT_MAX:
         cursor.skip(length * NUMBERS[kind].size)
     else:
-        raise Malformed(f"the list {key[:80]!r} has entries of the unknown type {kind}")
-    return length
+        found.lists[key] = cursor.numbers(NUMBERS[kind], length)
+    found.lengths[key] = length
 
 
-def _tensors(cursor: Cursor, count: int) -> tuple[int, int]:
-    """Elements in all tensors, and the length of the data that they lie in."""
-    parameters = data_bytes = 0
+def _tensors(cursor: Cursor, count: int) -> tuple[tuple[Tensor, ...], int]:
+    """What is in the file, and the length of the data that it lies in."""
+    tensors: list[Tensor] = []
+    data_bytes = parameters = names_bytes = 0
     for _ in range(count):
         name = cursor.text(NAME_BYTES_MAX, "a tensor's name")
         dimensions = int(cursor.number(U32))
         if dimensions > 4:
             raise Malformed(f"the tensor {name[:80]!r} has {dimensions} dimensions, 4 are possible")
-        elements = 1
-        for _ in range(dimensions):
-            elements *= int(cursor.number(U64))
+        shape = tuple(int(cursor.number(U64)) for _ in range(dimensions))
         kind = int(cursor.number(U32))
         offset = int(cursor.number(U64))
-        _, block, block_bytes = TENSOR_TYPES.get(kind, ("", 1, 0))
+        called, block, block_bytes = TENSOR_TYPES.get(kind, (f"type {kind}", 1, 0))
+        elements = math.prod(shape)
+        tensor = Tensor(name, called, shape, elements // block * block_bytes)
         parameters += elements
-        data_bytes = max(data_bytes, offset + elements // block * block_bytes)
+        data_bytes = max(data_bytes, offset + tensor.bytes)
         if max(parameters, data_bytes) >= 2**63:
             raise Malformed(f"the tensor {name[:80]!r} is impossibly large")
-    return parameters, data_bytes
+        names_bytes += len(name)
+        if names_bytes > KEPT_BYTES_MAX:
+            raise Malformed(f"the names of its tensors take more than {KEPT_BYTES_MAX} bytes")
+        tensors.append(tensor)
+    return tuple(tensors), data_bytes
 
 
 def _header(
-    version: int,
-    scalars: dict[str, Scalar],
-    array_lengths: dict[str, int],
-    tensors_count: int,
-    parameters: int,
-    data_bytes: int,
-    header_end: int,
+    version: int, metadata: _Metadata, tensors: tuple[Tensor, ...], data_bytes: int, header_end: int
 ) -> GgufHeader:
+    scalars = metadata.scalars
     architecture = _word(scalars, "general.architecture")
     alignment = _whole(scalars, "general.alignment") or 32
     if alignment & (alignment - 1) or alignment > 2**20:
@@ -207,19 +222,26 @@ def _header(
     return GgufHeader(
         version=version,
         architecture=architecture,
-        name="".join(filter(str.isprintable, name))[:200] if isinstance(name, str) else None,
+        name=printable(name, 200) if isinstance(name, str) else None,
         context_tokens=_whole(scalars, f"{architecture}.context_length"),
         layers=_whole(scalars, f"{architecture}.block_count"),
         embedding=_whole(scalars, f"{architecture}.embedding_length"),
-        vocabulary=array_lengths.get("tokenizer.ggml.tokens"),
-        parameters=parameters,
+        vocabulary=metadata.lengths.get("tokenizer.ggml.tokens"),
+        parameters=sum(tensor.elements for tensor in tensors),
         file_type=None if file_type is None else FILE_TYPES.get(file_type),
         has_chat_template=bool(scalars.get("tokenizer.chat_template")),
-        tensors_count=tensors_count,
+        tensors_count=len(tensors),
         splits_count=_whole(scalars, "split.count") or 1,
-        file_bytes=data_start + data_bytes if tensors_count else header_end,
+        file_bytes=data_start + data_bytes if tensors else header_end,
         scalars=MappingProxyType(scalars),
+        lists=MappingProxyType(metadata.lists),
+        tensors=tensors,
     )
+
+
+def printable(text: str, most: int) -> str:
+    """What can be shown to people: no control characters, no endless line."""
+    return "".join(filter(str.isprintable, text))[:most]
 
 
 def _word(scalars: dict[str, Scalar], key: str) -> str | None:
