@@ -16,6 +16,7 @@ from inhouse.cli import (
     audit,
     chat,
     config,
+    doctor,
     endpoints,
     explain,
     fake_engine,
@@ -51,6 +52,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(route.app, name="route")
 app.add_typer(config.app, name="config")
+app.add_typer(doctor.app, name="doctor")
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command(epilog=version.EXAMPLES)(version.version)
 
