@@ -38,10 +38,9 @@ def fleet_of(
     )
     key = key_of(spec, environ, f"models.{lane.model}.api_key")
     key()  # one that is not there is a mistake to be told before all else
-    slots_given = "slots" in spec.model_fields_set
 
     def make(name: str, address: Address) -> Remote:
-        member = Member(name, lane.kind, spec.slots if slots_given else lane.kind.slots)
+        member = Member(name, lane.kind, spec.slots or lane.kind.slots)
         return Remote(
             lane.model,
             member,
@@ -49,7 +48,7 @@ def fleet_of(
             watch,
             report=tell,
             key=key,
-            slots_given=slots_given,
+            slots_given=spec.slots is not None,
             upstream_model=spec.upstream_model,
         )
 

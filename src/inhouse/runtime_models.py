@@ -13,7 +13,8 @@ from typing import TypeVar, cast
 from inhouse.config import ModelSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
-from inhouse.engines.hardware import usable_cores
+from inhouse.engines.choices import choose
+from inhouse.engines.hardware import look
 from inhouse.engines.llamacpp import LlamaCpp, argv
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
@@ -59,12 +60,18 @@ async def serve_model(
         fault(error)
         tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
         return
+    chosen = choose(
+        look(with_gpus=False), replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots
+    )
+    slots = chosen.slots.value
     engine = LlamaCpp(
         model=lane.model,
         file=file,
         context_tokens=min(spec.context, header.context_tokens or spec.context),
-        slots=spec.slots,
-        threads=spec.threads or max(1, usable_cores() // spec.replicas),
+        slots=slots,
+        threads=chosen.threads.value,
+        batch_threads=chosen.batch_threads.value,
+        batch_tokens=chosen.batch.value,
         pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
         binary=spec.engine_binary,
         extra_args=tuple(spec.engine_args),
@@ -75,7 +82,7 @@ async def serve_model(
         for number in range(spec.replicas):
             own = folder / str(number)
             own.mkdir(mode=0o700)
-            member = Member(f"{lane.model}-{number}", lane.kind, spec.slots, context_tokens=engine.context_tokens)
+            member = Member(f"{lane.model}-{number}", lane.kind, slots, context_tokens=engine.context_tokens)
             lane.places.join(member)
             replica = Replica(
                 engine, own, member, start_s_max=spec.start_timeout, silence_s_max=spec.idle_timeout, report=tell

@@ -49,6 +49,7 @@ COMMANDS += [
     "config show",
     "config check",
     "config schema",
+    "doctor hardware",
     "tenants",
     "tenants list",
     "usage",
@@ -107,7 +108,7 @@ def test_models_without_a_gateway_are_those_configured(inhouse: Any) -> None:
     assert done.returncode == 0
     assert "No gateway runs" in done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert rows[1] == ["demo", "llamacpp", "demo", "not", "running", "4096", "4"]
+    assert rows[1] == ["demo", "llamacpp", "demo", "not", "running", "4096", "-"]
     listed = json.loads(inhouse("models", "--json", INHOUSE_GATEWAY__PORT="1").stdout)
     assert (listed["running"], listed["models"][0]["state"]) == (False, "not running")
 

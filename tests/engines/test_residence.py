@@ -93,6 +93,7 @@ class World:
             self.residence.left(name)
 
 
+Size = tuple[int, bool, bool, float | None]
 NAMES = ("a", "b", "c", "d", "e")
 plans = st.lists(
     st.builds(
@@ -115,7 +116,9 @@ steps = st.lists(
 
 
 @given(st.integers(1, 16), plans, steps)
-def test_any_traffic(budget: int, sizes: list[tuple[int, bool, bool, float | None]], moves: list[tuple[str, int]]) -> None:
+def test_any_traffic(
+    budget: int, sizes: list[tuple[int, bool, bool, float | None]], moves: list[tuple[str, int]]
+) -> None:
     """Never more than the budget; no pinned or busy model is evicted, nobody for nothing; once no more requests come,
     each that waits is served, unless its model can never fit."""
     world = World(Residence(budget))

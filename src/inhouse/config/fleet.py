@@ -101,7 +101,7 @@ def check_place(name: str, spec: ModelSpec) -> None:
     """Raises a contradiction for settings of a model that do not go together."""
     given = spec.model_fields_set
     if spec.source is None:
-        only = next((key for key in ("replicas", "engine_binary", "engine_args") if key in given), None)
+        only = next((key for key in ("replicas", "batch", "engine_binary", "engine_args") if key in given), None)
         if only is not None:
             raise contradiction(
                 ("models", name, only),
@@ -109,7 +109,7 @@ def check_place(name: str, spec: ModelSpec) -> None:
                 f"leave `{only}` out, or give the model a `source` in place of `endpoints`",
             )
         return
-    if spec.slots > LOCAL_SLOTS_MAX:
+    if spec.slots is not None and spec.slots > LOCAL_SLOTS_MAX:
         raise contradiction(
             ("models", name, "slots"),
             f"`models.{name}.slots` is {spec.slots}: too large for an engine that is started here",

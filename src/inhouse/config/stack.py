@@ -84,12 +84,18 @@ class ModelSpec(Section):
     answer_tokens_policy: Literal["clamp", "refuse"] = setting(
         "clamp", "What a client is told that asks for longer answers: a header with the limit, or 400."
     )
-    slots: Count = setting(
-        4, "Requests that run at once on one replica; the others wait in the queue.", unit="requests", ge=1, le=4096
-    )
+    slots: MaybeCount = setting(
+        None, "Requests that run at once on one replica; the others wait; without a number 4, on large machines more.",
+        unit="requests", example=8, ge=1, le=4096,
+    )  # fmt: skip
     threads: MaybeCount = setting(
-        None, "CPU threads of the engine; without a number, every core it may use.", unit="threads", ge=1, le=4096
-    )
+        None, "CPU threads of the engine; without a number, as `inhouse doctor hardware` says.", unit="threads",
+        example=8, ge=1, le=4096,
+    )  # fmt: skip
+    batch: MaybeCount = setting(
+        None, "Tokens of prompts that are read at a time, between the tokens of those who stream; 512 or 2048.",
+        unit="tokens", example=1024, ge=512, le=65_536,
+    )  # fmt: skip
     load_wait: Duration = setting(
         0.0, "How long a request may wait for a model that still loads before it is told 503.", unit="seconds"
     )

@@ -108,4 +108,6 @@ def _batch(threads: int) -> Choice:
 
 def _slots(threads: int) -> Choice:
     slots = next(slots for least, slots in SLOTS if threads >= least)
-    return Choice(slots, f"with {threads} thread{'s' * (threads > 1)}; fewer where their context does not fit in memory")
+    return Choice(
+        slots, f"with {threads} thread{'s' * (threads > 1)}; fewer where their context does not fit in memory"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 CHILD = Path(__file__).with_name("llamacpp_child.py")
@@ -25,6 +26,10 @@ class LlamaCpp:
     context_tokens: int
     slots: int
     threads: int
+    batch_threads: int | None = None
+    """For prompts; None for as many as `threads`."""
+    batch_tokens: int = 2048
+    """Of prompts that are computed at a time; raised where one pass takes more."""
     pooling: str | None = "mean"
     """How token vectors become one embedding; None where the file itself says."""
     binary: Path | None = None
@@ -39,8 +44,10 @@ def argv(spec: LlamaCpp, socket: str) -> list[str]:
         "--host", socket,
         "--ctx-size", str(spec.context_tokens * spec.slots),
         "--parallel", str(spec.slots),
-        "--ubatch-size", str(_ubatch_tokens(spec.slots)),
+        "--batch-size", str(max(spec.batch_tokens, _ubatch_given(spec) or ubatch_tokens(spec.slots))),
+        "--ubatch-size", str(ubatch_tokens(spec.slots)),
         "--threads", str(spec.threads),
+        "--threads-batch", str(spec.batch_threads or spec.threads),
         "--metrics",
         "--slots",
         "--jinja",
@@ -54,7 +61,15 @@ def argv(spec: LlamaCpp, socket: str) -> list[str]:
     return [sys.executable, "-P", str(LIFELINE), str(spec.binary), *flags]
 
 
-def _ubatch_tokens(slots: int) -> int:
+def _ubatch_given(spec: LlamaCpp) -> int:
+    """A pass is never larger than a batch: whoever raises one with a flag of llama-server means both."""
+    for flag, value in pairwise(spec.extra_args):
+        if flag in ("-ub", "--ubatch-size") and value.isdecimal():
+            return int(value)
+    return 0
+
+
+def ubatch_tokens(slots: int) -> int:
     """Tokens of one pass: llama.cpp's own 512, rounded up to a multiple of the slots.
 
     With pooling it fails an assertion (`ggml_can_mul_mat`, seen in b11549) where the slots do not divide it.
