@@ -43,8 +43,8 @@ from inhouse.wire.call import Call, View
 class Request(direct.Client, Protocol):
     """One request at the door, and the way back to its client."""
 
-    limit_headers: tuple[tuple[bytes, bytes], ...]
-    """Where the caller's limits stand; they go with the answer."""
+    limit_lines: bytes
+    """Where the caller's limits stand, as lines of the answer's head."""
     demanded: str
     """The model that the caller wants past the route (`x-inhouse-model`), "" where none."""
     notes: list[tuple[bytes, bytes]]
@@ -121,15 +121,15 @@ async def _answer_from(found: Lane, parts: Parts, request: Request, identity: Id
     entry.model = found.model
     share = parts.shares.of(identity.tenant)
     call, bound, hold = await prepare(parts.quotas, identity, found, call, entry, request.notes)
-    with hold:
-        if hold.scopes:
-            entry.step(Held(time.monotonic(), hold.scopes, *hold.held))
-        request.limit_headers = hold.headers
-        try:
-            request.finish(view, await direct.answer(call, found, share, request, entry))
-        finally:
-            hold.settle(bound.spent(view.usage, view.events_seen, entry.reused_tokens))
-            entry.money = hold.money
+    try:
+        held = hold.reservation
+        if held is not None:
+            entry.step(Held(hold.at.steady_us / 1_000_000, held.scopes, held.tokens, held.money))
+        request.limit_lines = hold.lines
+        request.finish(view, await direct.answer(call, found, share, request, entry))
+    finally:
+        hold.settle(bound.spent(view.usage, view.events_seen, entry.reused_tokens))
+        entry.money = hold.money
 
 
 def _fail(request: Request, view: View | None, error: ApiError) -> None:

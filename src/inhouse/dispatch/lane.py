@@ -90,12 +90,7 @@ class Lane:
     @property
     def context_tokens(self) -> int:
         """Of one request, prompt and answer together; without bound while that is not known."""
-        least = CONTEXT_UNKNOWN
-        for member in self.places.members.values():
-            tokens = member.context_tokens
-            if tokens and tokens < least:
-                least = tokens
-        return least if least < CONTEXT_UNKNOWN else self.context_given or CONTEXT_UNKNOWN
+        return self.places.context_tokens or self.context_given or CONTEXT_UNKNOWN
 
     def resize(self, slots: int) -> None:
         """The slots that may be held now; 0 while no replica is ready."""

@@ -60,6 +60,8 @@ class Places:
         self.members: dict[str, Member] = {}
         self._resize = resize
         self._hopeless = hopeless
+        self.context_tokens: int | None = None
+        """The least of what the members take of one request; None while nobody has told it."""
         self._capacity = 0
         self._snapshots: tuple[Endpoint, ...] | None = None
         self._resting: deque[_Rest] = deque()
@@ -84,6 +86,8 @@ class Places:
     def changed(self) -> None:
         """A member opened or shut."""
         self._snapshots = None
+        told = [member.context_tokens for member in self.members.values() if member.context_tokens]
+        self.context_tokens = min(told, default=None)
         self._recount()
         self._settle()
 

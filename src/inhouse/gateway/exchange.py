@@ -62,7 +62,6 @@ class _Flag:
 
 
 _FLAG = _Flag()
-_NO_HEADERS: tuple[tuple[bytes, bytes], ...] = ()
 _LIBRARY_TIMEOUTS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 
 
@@ -87,7 +86,7 @@ class Exchange:
         self.disconnected = False
         self.message_event = _FLAG
         self.prefer_wait_s = 0.0
-        self.limit_headers = _NO_HEADERS
+        self.limit_lines = b""
         self.notes: list[tuple[bytes, bytes]] = []
         self._time_asked: TimeLimits | None = None
         self._library_s = math.inf
@@ -281,7 +280,7 @@ class Exchange:
             lines,
             self.entry.request_id.encode(),
             b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
-            _lines(self.limit_headers, self.notes) if self.limit_headers or self.notes else b"",
+            self.limit_lines + _lines(self.notes) if self.notes else self.limit_lines,
             self._cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )
@@ -330,8 +329,8 @@ class Exchange:
             self._body_waiter.set_result(None)
 
 
-def _lines(*headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for some in headers for header in some])
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def _cors(origin: bytes, allowed: list[str]) -> bytes:

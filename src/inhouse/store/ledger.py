@@ -31,7 +31,7 @@ LimitName = Literal[
 ]
 
 
-class Now(NamedTuple):
+class Now(msgspec.Struct, frozen=True, gc=False):
     """One moment on two clocks: days and months follow the wall, minutes a clock that nobody can set.
 
     `steady_us` is that of CLOCK_MONOTONIC, the same in every process of a machine until it is started again.
@@ -101,7 +101,7 @@ class Demand(msgspec.Struct, frozen=True):
     limits: Limits
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(msgspec.Struct, frozen=True, gc=False):
     """Where a limit per minute stands: what is left, and when all of it is there again if nobody asks for more."""
 
     limit: int
@@ -109,7 +109,7 @@ class Rate(msgspec.Struct, frozen=True):
     reset_us: int
 
 
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     """What a request holds until it is settled. `requests` and `tokens_rate` are the tightest of its scopes."""
 
     number: int

@@ -56,35 +56,29 @@ class LeasedLedger:
         self._part = part
         self._lock = threading.RLock()
         self._purses: dict[_Scopes, _Purse] = {}
+        self._found: dict[int, _Purse] = {}
+        """Some of the same, by the identity of the demands that they were made for: who asks often asks with those."""
         self._retired: list[_Purse] = []
         self._holders: dict[int, _Purse] = {}
         self._number = 0
 
     def reserve(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Reservation | Refusal:
-        scopes = tuple([demand.scope for demand in demands])
         day = now.wall_us // DAY_US
         with self._lock:
-            purse = self._purse(scopes, demands, day)
+            purse = self._found.get(id(demands))
+            if purse is None or purse.demands is not demands or purse.day != day:
+                purse = self._purse(demands, day)
             if not purse.covers(tokens, money):
                 refusal = self._fill(purse, tokens, money, now)
                 if purse.lost:  # the ledger was another one meanwhile, as after a restore
-                    purse = self._purse(scopes, demands, day)
+                    purse = self._purse(demands, day)
                     refusal = self._fill(purse, tokens, money, now)
                 if refusal is not None:
                     return refusal
             purse.take(tokens, money, now.steady_us)
-            self._number += 1
-            self._holders[self._number] = purse
-            requests_rate, tokens_rate = purse.rates()
-            return Reservation(
-                number=self._number,
-                scopes=scopes,
-                day=day,
-                tokens=tokens,
-                money=money,
-                requests_rate=requests_rate,
-                tokens_rate=tokens_rate,
-            )
+            self._number = number = self._number + 1
+            self._holders[number] = purse
+            return Reservation(number, purse.scopes, day, tokens, money, *purse.rates())
 
     def settle(self, reservation: Reservation, tokens: int, money: int, now: Now) -> None:
         with self._lock:
@@ -117,15 +111,22 @@ class LeasedLedger:
             self._flush(clock(), idle=True)
         self._ledger.close()
 
-    def _purse(self, scopes: _Scopes, demands: Sequence[Demand], day: int) -> _Purse:
+    def _purse(self, demands: Sequence[Demand], day: int) -> _Purse:
         """A new one for a new combination, a new day, and limits that have changed."""
+        scopes = tuple([demand.scope for demand in demands])
         purse = self._purses.get(scopes)
         if purse is not None:
             if purse.day == day and (purse.demands is demands or purse.demands == tuple(demands)):
+                self._found[id(purse.demands)] = purse
                 return purse
-            self._retired.append(purse)
-        purse = self._purses[scopes] = _Purse(tuple(demands), day)
+            self._retire(purse)
+        purse = self._purses[scopes] = _Purse(scopes, tuple(demands), day)
         return purse
+
+    def _retire(self, purse: _Purse) -> None:
+        self._retired.append(purse)
+        self._purses.pop(purse.scopes, None)
+        self._found.clear()
 
     def _fill(self, purse: _Purse, tokens: int, money: int, now: Now) -> Refusal | None:
         """Has the ledger grant what a request lacks; where it refuses, once more after all that lies idle is freed."""
@@ -155,14 +156,14 @@ class LeasedLedger:
             purse.busy = False
         self._retired = [purse for purse in self._retired if purse.in_use]
         self._purses = {scopes: purse for scopes, purse in self._purses.items() if purse.in_use}
+        self._found.clear()
 
     def _renew(self, changes: Sequence[tuple[_Purse, Renewal]], now: Now) -> list[Renewed | Refusal]:
         answers = self._ledger.renew([renewal for _, renewal in changes], now)
         for (purse, renewal), answer in zip(changes, answers, strict=True):
             purse.renewed(renewal, answer)
             if purse.lost and purse not in self._retired:
-                self._retired.append(purse)
-                del self._purses[tuple([demand.scope for demand in purse.demands])]
+                self._retire(purse)
         return answers
 
     def _all(self) -> list[_Purse]:
@@ -211,11 +212,13 @@ class _Purse:
         "idle",
         "lost",
         "number",
+        "scopes",
         "spent",
         "taken",
     )
 
-    def __init__(self, demands: tuple[Demand, ...], day: int) -> None:
+    def __init__(self, scopes: _Scopes, demands: tuple[Demand, ...], day: int) -> None:
+        self.scopes = scopes
         self.demands = demands
         self.day = day
         self.number = 0
@@ -261,22 +264,26 @@ class _Purse:
         taken.tokens += tokens
         taken.money += money
         self.spent.requests += 1
-        self._spent_us = max(self._spent_us, at_us)
+        if at_us > self._spent_us:
+            self._spent_us = at_us
         self._open += 1
         self.busy = True
 
     def put_back(self, reservation: Reservation, tokens: int, money: int, at_us: int) -> None:
         """A request is over; at most what it held is spent."""
-        idle, spent = self.idle, self.spent
-        tokens = max(0, min(tokens, reservation.tokens))
-        money = max(0, min(money, reservation.money))
+        idle, spent, held = self.idle, self.spent, reservation.tokens
+        tokens = held if tokens > held else max(0, tokens)
         self._open -= 1
         idle.open += 1
-        idle.tokens += reservation.tokens - tokens
-        idle.money += reservation.money - money
+        idle.tokens += held - tokens
         spent.tokens += tokens
-        spent.money += money
-        self._spent_us = max(self._spent_us, at_us)
+        held = reservation.money
+        if held:
+            money = max(0, min(money, held))
+            idle.money += held - money
+            spent.money += money
+        if at_us > self._spent_us:
+            self._spent_us = at_us
 
     def surplus(self) -> Amounts:
         """What lies idle beyond what was taken of late."""

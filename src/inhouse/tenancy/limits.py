@@ -18,7 +18,7 @@ import msgspec
 from inhouse.config import LimitsSpec, Stack
 from inhouse.core import Identity, Usage
 from inhouse.errors import Forbidden, QuotaExceeded, RateLimited, RequestExceedsQuota
-from inhouse.store.ledger import Demand, LimitName, Limits, Rate, Refusal, Reservation, Shortage
+from inhouse.store.ledger import Demand, LimitName, Limits, Rate, Refusal, Shortage
 from inhouse.tenancy.prices import FREE, Price, amount, price_of
 
 NO_LIMITS = Limits()
@@ -35,6 +35,10 @@ _WORDS: dict[LimitName, tuple[str, str]] = {
 _SECTIONS = {"tenant": "tenants", "model": "models"}
 _OF_REQUESTS = frozenset({"requests_per_minute", "concurrent_requests"})
 _PERIODS = frozenset({"tokens_per_day", "tokens_per_month", "money_per_day", "money_per_month"})
+_REQUESTS_LINES, _TOKENS_LINES = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % ((name,) * 3)
+    for name in (b"requests", b"tokens")
+)
 _LONG_S = 60.0
 """Longer than clients wait of their own accord."""
 
@@ -49,6 +53,11 @@ class Bound(msgspec.Struct, frozen=True, gc=False):
     @property
     def usage(self) -> Usage:
         return Usage(self.prompt_tokens, self.completion_tokens * self.answers)
+
+    @property
+    def tokens(self) -> int:
+        """All together."""
+        return self.prompt_tokens + self.completion_tokens * self.answers
 
     def spent(self, told: Usage, events: int, reused_tokens: int = 0) -> Usage:
         """What to charge: what the engine told; where it was cut off, the prompt's bound and a token for each event.
@@ -121,7 +130,7 @@ def terms(stack: Stack, identity: Identity, model: str) -> Terms:
 
 def check_fits(terms: Terms, bound: Bound, money: int) -> None:
     """Raises `RequestExceedsQuota` for a request that could not be let in even if nothing were used."""
-    tokens = bound.usage.total_tokens
+    tokens = bound.tokens
     for demand in terms.demands:
         for name, limit in _token_limits(demand.limits):
             if limit is not None and tokens > limit:
@@ -151,26 +160,21 @@ def refusal_error(refusal: Refusal, bound: Bound, currency: str) -> RateLimited:
     )
 
 
-def reservation_headers(reservation: Reservation) -> tuple[tuple[bytes, bytes], ...]:
-    return rate_headers(reservation.requests_rate, reservation.tokens_rate)
-
-
 def rate_headers(requests: Rate | None, tokens: Rate | None) -> tuple[tuple[bytes, bytes], ...]:
-    """`x-ratelimit-limit-requests` and its kin, as OpenAI sends them; none where no limit per minute is set."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """The same as names and values."""
+    found = (line.partition(b": ") for line in rate_lines(requests, tokens).split(b"\r\n")[:-1])
+    return tuple([(name, value) for name, _, value in found])
+
+
+def rate_lines(requests: Rate | None, tokens: Rate | None) -> bytes:
+    """`x-ratelimit-limit-requests` and its kin, as OpenAI sends them, as lines of a head; none where no limit per
+    minute is set."""
+    lines = b""
     if requests is not None:
-        headers = (
-            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
-            (b"x-ratelimit-reset-requests", _reset(requests.reset_us)),
-        )
+        lines = _REQUESTS_LINES % (requests.limit, requests.remaining, _reset(requests.reset_us))
     if tokens is not None:
-        headers += (
-            (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
-            (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
-            (b"x-ratelimit-reset-tokens", _reset(tokens.reset_us)),
-        )
-    return headers
+        lines += _TOKENS_LINES % (tokens.limit, tokens.remaining, _reset(tokens.reset_us))
+    return lines
 
 
 @lru_cache(maxsize=1024)

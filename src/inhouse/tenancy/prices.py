@@ -36,12 +36,14 @@ class Price:
 
 
 FREE = Price()
+"""The price of every model that costs nothing."""
 
 
 def price_of(spec: PriceSpec) -> Price:
     """What is left out costs nothing; cached input without a price of its own costs as much as input."""
     plain = spec.input or 0
-    return Price(plain, plain if spec.cached_input is None else spec.cached_input, spec.output or 0)
+    price = Price(plain, plain if spec.cached_input is None else spec.cached_input, spec.output or 0)
+    return FREE if price == FREE else price
 
 
 def amount(micros: int, currency: str) -> str:

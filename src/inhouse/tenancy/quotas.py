@@ -15,69 +15,54 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from inhouse.config import Stack
 from inhouse.core import Identity, Usage
 from inhouse.errors import StateError, StateUnavailable
 from inhouse.store import ledger
 from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
 from inhouse.store.ledger_account import DAY_US
-from inhouse.tenancy.limits import Bound, Terms, check_fits, refusal_error, reservation_headers, terms
+from inhouse.tenancy.limits import Bound, Terms, check_fits, rate_lines, refusal_error, terms
+from inhouse.tenancy.prices import FREE
 
 TERMS_REMEMBERED_MAX = 10_000
 _RETRY_S = 5.0
 
 
-class Hold:
-    """What one request holds. Settled once, by `settle` or by leaving the block; `headers` belong to its response.
+class Hold(msgspec.Struct, eq=False, gc=False):
+    """What one request holds since `at`. Settled once, by `settle` or by leaving the block.
 
-    `money` is what it came to, in millionths, once it is settled.
+    `reservation` is None where nothing limits the request; `money` is what it came to, in millionths, once it is
+    settled. (A struct, as all that is made for each request.)
     """
 
-    __slots__ = ("_at", "_bound", "_identity", "_model", "_quotas", "_reservation", "_settled", "_terms", "money")
-
-    def __init__(
-        self,
-        quotas: Quotas,
-        identity: Identity,
-        model: str,
-        terms: Terms,
-        bound: Bound,
-        reservation: Reservation | None,
-        at: Now,
-    ) -> None:
-        self._quotas = quotas
-        self._identity = identity
-        self._model = model
-        self._terms = terms
-        self._bound = bound
-        self._reservation = reservation
-        self._at = at
-        self._settled = False
-        self.money = 0
+    quotas: Quotas
+    identity: Identity
+    model: str
+    terms: Terms
+    bound: Bound
+    reservation: Reservation | None
+    at: Now
+    settled: bool = False
+    money: int = 0
 
     @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Where the limits per minute stood when the request was let in, in OpenAI's form."""
-        return () if self._reservation is None else reservation_headers(self._reservation)
-
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """Where something is held; none where nothing limits the request."""
-        return () if self._reservation is None else self._reservation.scopes
-
-    @property
-    def held(self) -> tuple[int, int]:
-        """Tokens and money (in millionths) that are held."""
-        return (0, 0) if self._reservation is None else (self._reservation.tokens, self._reservation.money)
+    def lines(self) -> bytes:
+        """Where the limits per minute stood when the request was let in, in OpenAI's form: lines for its response."""
+        held = self.reservation
+        return b"" if held is None else rate_lines(held.requests_rate, held.tokens_rate)
 
     def settle(self, used: Usage) -> None:
         """Charges what was used and gives back the rest. Never raises; a second time changes nothing."""
-        if self._settled:
+        if self.settled:
             return
-        self._settled = True
-        money = self.money = self._terms.price.cost(used)
-        self._quotas.settle(self._reservation, used.total_tokens, money)
-        self._quotas.count(self._at.wall_us // DAY_US, self._identity, self._model, used, money)
+        self.settled = True
+        price = self.terms.price
+        money = self.money = 0 if price is FREE else price.cost(used)
+        if self.reservation is not None:
+            self.quotas.settle(self.reservation, used.prompt_tokens + used.completion_tokens, money)
+        self.quotas.count(self.at.wall_us // DAY_US, self.identity, self.model, used, money)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +70,7 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.settle(self._bound.usage)
+        self.settle(self.bound.usage)
 
 
 class Quotas:
@@ -122,11 +107,12 @@ class Quotas:
         at = self._clock()
         if not agreed.demands:
             return Hold(self, identity, model, agreed, bound, None, at)
-        most = bound.usage
-        money = agreed.price.cost_max(most.prompt_tokens, most.completion_tokens)
-        check_fits(agreed, bound, money)
+        tokens, price, most = bound.tokens, agreed.price, agreed.tokens_max
+        money = 0 if price is FREE else price.cost_max(bound.prompt_tokens, bound.completion_tokens * bound.answers)
+        if money or (most is not None and tokens > most):
+            check_fits(agreed, bound, money)
         try:
-            answer = self._ledger.reserve(agreed.demands, most.total_tokens, money, at)
+            answer = self._ledger.reserve(agreed.demands, tokens, money, at)
         except StateError as error:
             self._tell(error.message)
             raise StateUnavailable(
@@ -153,10 +139,8 @@ class Quotas:
         self._terms[place] = identity, agreed
         return agreed
 
-    def settle(self, reservation: Reservation | None, tokens: int, money: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int, money: int) -> None:
         """For `Hold`."""
-        if reservation is None:
-            return
         if tokens > reservation.tokens or money > reservation.money:
             self.overruns += 1
         try:
@@ -168,7 +152,10 @@ class Quotas:
 
     def count(self, day: int, identity: Identity, model: str, used: Usage, money: int) -> None:
         """For `Hold`."""
-        sums = self._counts.setdefault((day, identity.tenant, identity.key_id, model), [0, 0, 0, 0, 0])
+        place = (day, identity.tenant, identity.key_id, model)
+        sums = self._counts.get(place)
+        if sums is None:
+            sums = self._counts[place] = [0, 0, 0, 0, 0]
         sums[0] += 1
         sums[1] += used.prompt_tokens
         sums[2] += used.cached_tokens
