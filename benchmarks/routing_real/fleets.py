@@ -14,7 +14,9 @@ from benchmarks.gateway.peers import ROUTER, router_command
 from benchmarks.rig.processes import Child, clean_env
 from benchmarks.rig.subject import free_port, inhouse_command, wait_ready
 from benchmarks.routing_real.load import Door
-from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.engines.engine import Spec
+from inhouse.engines.http import Address
+from inhouse.engines.llamacpp import argv
 
 MODEL = "bench"
 KEY = "routing-real-0123456789-abcdefghijklmnop"
@@ -57,9 +59,9 @@ def llamacpp(weights: Path, count: int, slots: int, context_tokens: int, own: tu
         return {"source": str(weights), "replicas": count, "threads": 1, "engine_args": list(own)}
 
     def start(stack: ExitStack, folder: Path) -> list[str]:
-        spec = LlamaCpp(MODEL, weights, context_tokens, slots, threads=1, extra_args=own)
+        spec = Spec(MODEL, weights, context_tokens, slots, threads=1, extra_args=own)
         ports = [free_port() for _ in range(count)]
-        return _started(stack, folder, [[*argv(spec, "127.0.0.1"), "--port", str(port)] for port in ports], ports)
+        return _started(stack, folder, [[*argv(spec, Address(port=port)).argv] for port in ports], ports)
 
     title = f"{count} llama.cpp replicas of {slots} slots, one thread each"
     return Fleet(title, count, slots, context_tokens, model, start)

@@ -40,7 +40,7 @@ def fleet_of(
     key()  # one that is not there is a mistake to be told before all else
 
     def make(name: str, address: Address) -> Remote:
-        member = Member(name, lane.kind, spec.slots or lane.kind.slots)
+        member = Member(name, lane.engine, spec.slots or lane.engine.slots)
         return Remote(
             lane.model,
             member,

@@ -15,7 +15,7 @@ from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model, start_of
 from inhouse.dispatch.watch import TimeLimits
-from inhouse.engines.kinds import KINDS
+from inhouse.engines.table import ENGINES
 from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
 from inhouse.telemetry.log import Log
@@ -38,7 +38,7 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
             total_s=spec.total_timeout,
         ),
         fit=Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy),
-        kind=KINDS[spec.engine],
+        engine=ENGINES[spec.engine],
         router=Router(settings_of(spec.routing)) if spec.source is None or spec.replicas > 1 else None,
         context_given=spec.context if spec.source is not None or "context" in spec.model_fields_set else None,
         body_start=start_of(spec.upstream_model or name) if spec.source is None else None,

@@ -15,9 +15,10 @@ from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
 from inhouse.engines.choices import choose
 from inhouse.engines.hardware import look
-from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.engines.http import Address
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
+from inhouse.engines.specs import UNKNOWN, known_of, spec_of
 from inhouse.errors import InhouseError
 from inhouse.weights.gguf import read_gguf
 from inhouse.weights.identity import identity
@@ -48,8 +49,15 @@ async def serve_model(
 
     try:
         file = await in_thread(lambda: resolve(source, base=Path.cwd(), progress=progress))
-        header = read_gguf(file)
+        known = UNKNOWN
+        if file.suffix == ".gguf":
+            header = read_gguf(file)
+            known = known_of(header.architecture, header.context_tokens, header.scalars)
         known_by = identity(file)
+        chosen = choose(
+            look(with_gpus=False), replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots
+        )
+        one = spec_of(lane.model, spec, file, known, chosen)
     except InhouseError as error:
         lane.failure = error.message
         reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
@@ -60,33 +68,17 @@ async def serve_model(
         fault(error)
         tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
         return
-    chosen = choose(
-        look(with_gpus=False), replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots
-    )
-    slots = chosen.slots.value
-    engine = LlamaCpp(
-        model=lane.model,
-        file=file,
-        context_tokens=min(spec.context, header.context_tokens or spec.context),
-        slots=slots,
-        threads=chosen.threads.value,
-        batch_threads=chosen.batch_threads.value,
-        batch_tokens=chosen.batch.value,
-        pooling=None if f"{header.architecture}.pooling_type" in header.scalars else "mean",
-        binary=spec.engine_binary,
-        extra_args=tuple(spec.engine_args),
-    )
-    if lane.flights is not None:
-        lane.flights.version = hashlib.sha256(known_by + repr(argv(engine, "")).encode()).digest()
+    if lane.flights is not None and lane.engine.argv is not None:
+        argv = lane.engine.argv(one, Address(socket=""))
+        lane.flights.version = hashlib.sha256(known_by + repr(argv).encode()).digest()
+    start_s = spec.start_timeout if "start_timeout" in spec.model_fields_set else lane.engine.start_s
     async with asyncio.TaskGroup() as group:
         for number in range(spec.replicas):
             own = folder / str(number)
             own.mkdir(mode=0o700)
-            member = Member(f"{lane.model}-{number}", lane.kind, slots, context_tokens=engine.context_tokens)
+            member = Member(f"{lane.model}-{number}", lane.engine, one.slots, context_tokens=one.context_tokens)
             lane.places.join(member)
-            replica = Replica(
-                engine, own, member, start_s_max=spec.start_timeout, silence_s_max=spec.idle_timeout, report=tell
-            )
+            replica = Replica(one, own, member, start_s_max=start_s, silence_s_max=spec.idle_timeout, report=tell)
             sweepers.append(replica.sweep)
             group.create_task(replica.run(), name=member.id)
 

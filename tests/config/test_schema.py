@@ -79,7 +79,7 @@ BAD = [
     "models: {a b: {source: demo}}",
     "models: {chat: {source: demo, slots: 0}}",
     "models: {chat: {source: demo, slots: true}}",
-    "models: {chat: {source: demo, engine: vllm}}",
+    "models: {chat: {source: demo, engine: openai}}",
     "models: {chat: {source: demo, engine_args: [1]}}",
     "gateway: {request_bytes_max: 8 M}",
     "gateway: {keep_alive: soon}",

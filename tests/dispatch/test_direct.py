@@ -20,8 +20,8 @@ from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.connection import Reply
 from inhouse.engines.http import Address, Pool
-from inhouse.engines.kinds import KINDS
 from inhouse.engines.member import Member
+from inhouse.engines.table import ENGINES
 from inhouse.errors import ApiError, EngineError
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import Call, Job
@@ -34,7 +34,7 @@ class FakeLane:
 
     model = "m"
     limits = TimeLimits()
-    kind = KINDS["llamacpp"]
+    engine = ENGINES["llamacpp"]
     body_start = None
     shown_model = None
     failover = None
@@ -44,7 +44,7 @@ class FakeLane:
         room = {"waiting_max": 100, "waiting_tokens_max": 10**9, "waiting_bytes_max": 10**9}
         self.turns = Turns(FairQueue("m", **room, prefill_long_tokens=10**6))
         self.places = Places(None, resize=self.turns.resize, hopeless=lambda: EngineError("gone"))
-        member = Member("m-0", self.kind, slots, pool=pool)
+        member = Member("m-0", self.engine, slots, pool=pool)
         self.places.join(member)
         member.enter("ready")
         self._pool = pool

@@ -11,7 +11,7 @@ import pytest
 
 from inhouse.config import RequestsSpec
 from inhouse.dispatch.failover import Close, GoOn, Rescue, Stuck, onward
-from inhouse.engines.kinds import KINDS
+from inhouse.engines.table import ENGINES
 from inhouse.errors import EngineError
 from inhouse.fake import wire as fake
 from inhouse.fake.batch import Sequence
@@ -23,7 +23,7 @@ from inhouse.wire.call import Call, Job, View
 from inhouse.wire.sent import Sent
 
 TOKENS = 12
-LLAMA, VLLM = KINDS["llama-server"], KINDS["vllm"]
+LLAMA, VLLM = ENGINES["llama-server"], ENGINES["vllm"]
 USER = [{"role": "user", "content": "of the sea"}]
 REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": USER, "max_tokens": TOKENS, "stream_options": {"include_usage": True}},
@@ -171,15 +171,15 @@ def test_what_cannot_go_on(fields: dict[str, Any], delta: dict[str, Any], reason
     assert onward(job, sent_of(delta), LLAMA, 0) == Stuck(reason)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_kinds_of_engines(kind: Any) -> None:
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_each_engine(engine: Any) -> None:
     """A text goes on at each; a chat at those that take a beginning of the answer."""
-    chat = onward(call_of("/v1/chat/completions", stream=True).jobs[0], sent_of({"content": "a"}), kind, 0)
-    assert isinstance(chat, GoOn) == (kind.name in ("llamacpp", "llama-server", "vllm", "sglang"))
+    chat = onward(call_of("/v1/chat/completions", stream=True).jobs[0], sent_of({"content": "a"}), engine, 0)
+    assert isinstance(chat, GoOn) == (engine.name in ("llamacpp", "llama-server", "vllm", "sglang"))
     sent = sent_of({"text": "a"}, chat=False)
-    assert isinstance(onward(call_of("/v1/completions", stream=True).jobs[0], sent, kind, 0), GoOn)
-    ids = onward(call_of("/v1/completions", stream=True, prompt=[1, 2]).jobs[0], sent, kind, 0)
-    if kind.llama:
+    assert isinstance(onward(call_of("/v1/completions", stream=True).jobs[0], sent, engine, 0), GoOn)
+    ids = onward(call_of("/v1/completions", stream=True, prompt=[1, 2]).jobs[0], sent, engine, 0)
+    if engine.llama:
         assert isinstance(ids, GoOn)
         assert json.loads(ids.job.body)["prompt"] == [1, 2, "a"]
     else:
@@ -188,7 +188,7 @@ def test_kinds_of_engines(kind: Any) -> None:
 
 def went_on(*deltas: str, **fields: Any) -> tuple[GoOn, dict[str, Any]]:
     job = call_of("/v1/chat/completions", stream=True, **fields).jobs[0]
-    step = onward(job, sent_of(*({"content": text} for text in deltas)), fields.pop("kind", LLAMA), 0)
+    step = onward(job, sent_of(*({"content": text} for text in deltas)), fields.pop("engine", LLAMA), 0)
     assert isinstance(step, GoOn)
     return step, json.loads(step.job.body)
 

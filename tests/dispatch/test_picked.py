@@ -7,8 +7,8 @@ from dataclasses import replace
 from inhouse.core import Endpoint
 from inhouse.dispatch.picked import CANDIDATES_MAX, picked
 from inhouse.dispatch.places import Place
-from inhouse.engines.kinds import KINDS
 from inhouse.engines.member import Member
+from inhouse.engines.table import ENGINES
 from inhouse.gateway.explain import story
 from inhouse.routing.router import RouteAsk, Router, RouterSettings
 from inhouse.telemetry.entry import Entry
@@ -19,7 +19,7 @@ def pick_among(router: Router, endpoints: list[Endpoint]) -> Picked:
     pick = router.pick(RouteAsk(b"Once upon a time. " * 40), endpoints, 0.0)
     assert pick is not None
     router.started(pick, 0.0)
-    return picked(Place(Member(pick.endpoint_id, KINDS["vllm"], 4), pick, 7.0), pick, "prefix")
+    return picked(Place(Member(pick.endpoint_id, ENGINES["vllm"], 4), pick, 7.0), pick, "prefix")
 
 
 def test_the_story_of_a_pick() -> None:

@@ -14,8 +14,8 @@ from inhouse.admission.fair import FairQueue
 from inhouse.admission.turns import Turns
 from inhouse.dispatch.places import Place, Places
 from inhouse.engines.figures import Figures
-from inhouse.engines.kinds import KINDS
 from inhouse.engines.member import Member
+from inhouse.engines.table import ENGINES
 from inhouse.errors import ApiError, EngineError, WaitedTooLong
 from inhouse.routing.outliers import OutlierRules
 from inhouse.routing.router import RouteAsk, Router, RouterSettings
@@ -35,7 +35,7 @@ class Fleet:
     def __init__(self, *slots: int, settings: RouterSettings = SETTINGS) -> None:
         self.turns = Turns(queue_of())
         self.places = Places(Router(settings), resize=self.turns.resize, hopeless=lambda: EngineError("gone"))
-        self.members = [Member(f"e{number}", KINDS["vllm"], each) for number, each in enumerate(slots)]
+        self.members = [Member(f"e{number}", ENGINES["vllm"], each) for number, each in enumerate(slots)]
         for member in self.members:
             self.places.join(member)
             member.enter("ready")

@@ -14,7 +14,7 @@ from inhouse.config import Stack
 from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prepare import prepare
-from inhouse.engines.kinds import KINDS
+from inhouse.engines.table import ENGINES
 from inhouse.errors import ContextTooLong, Forbidden, RateLimited
 from inhouse.store.ledger_memory import MemoryLedger
 from inhouse.telemetry.entry import Entry
@@ -54,15 +54,15 @@ class FakeLane:
     model = "m"
     context_tokens = CONTEXT
     ready = True
-    kind = KINDS["llamacpp"]
+    engine = ENGINES["llamacpp"]
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
         self.counting = asyncio.Semaphore(4)
-        self.engine = Engine()
+        self.counter = Engine()
 
     def pool(self) -> Engine:
-        return self.engine
+        return self.counter
 
 
 def chat(*texts: str, **fields: Any) -> Call:
@@ -81,7 +81,7 @@ async def prepared(call: Call, fit: Fit, held: Quotas) -> tuple[Call, int, Entry
     entry = Entry("id", "chat", 0.0)
     ready, _, hold = await prepare(held, ME, cast(Lane, lane), call, entry, [])
     with hold:
-        return ready, lane.engine.asked, entry
+        return ready, lane.counter.asked, entry
 
 
 TRIM = Fit("trim", answer_room=100)
@@ -171,7 +171,7 @@ async def test_a_client_with_too_many_requests() -> None:
     await prepare(held, ME, cast(Lane, lane), ask, entry, [])
     with pytest.raises(RateLimited):
         await prepare(held, ME, cast(Lane, lane), ask, entry, [])
-    assert lane.engine.asked == 0
+    assert lane.counter.asked == 0
 
 
 async def test_a_model_that_the_tenant_may_not_use() -> None:
@@ -182,7 +182,7 @@ async def test_a_model_that_the_tenant_may_not_use() -> None:
     lane = FakeLane(TRIM)
     with pytest.raises(Forbidden):
         await prepare(Quotas(stack, MemoryLedger()), ME, cast(Lane, lane), chat(*LONG), Entry("id", "chat", 0.0), [])
-    assert lane.engine.asked == 0
+    assert lane.counter.asked == 0
 
 
 async def test_a_client_that_leaves_while_its_prompt_is_counted() -> None:
@@ -194,5 +194,5 @@ async def test_a_client_that_leaves_while_its_prompt_is_counted() -> None:
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-    assert lane.engine.asked == 8
+    assert lane.counter.asked == 8
     assert not lane.counting.locked()

@@ -6,7 +6,7 @@ import metrics_pages as pages
 import pytest
 
 from inhouse.engines.figures import NOTHING, Figures, look, stale
-from inhouse.engines.kinds import KINDS
+from inhouse.engines.table import ENGINES
 
 CASES = [
     ("vllm", pages.VLLM, Figures(7, 2, 0.4275, 0.25, 0.25, 0.02, 9.0)),
@@ -24,7 +24,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "page", "figures"), CASES)
 def test_a_page_of_each_engine(kind: str, page: bytes, figures: Figures) -> None:
     """Each figure that it has, and None for each that it lacks."""
-    found = look(page, KINDS[kind].names, NOTHING, 9.0)
+    found = look(page, ENGINES[kind].names, NOTHING, 9.0)
     assert found is not None
     assert found.figures == figures
     assert not found.restarted
@@ -32,14 +32,14 @@ def test_a_page_of_each_engine(kind: str, page: bytes, figures: Figures) -> None
 
 def test_a_page_of_another_engine() -> None:
     """Says nothing, which is not the same as an idle engine."""
-    assert look(pages.TGI, KINDS["vllm"].names, NOTHING, 9.0) is None
-    assert look(b"", KINDS["vllm"].names, NOTHING, 9.0) is None
-    assert look(b"process_start_time_seconds 1\n", KINDS["vllm"].names, NOTHING, 9.0) is None
+    assert look(pages.TGI, ENGINES["vllm"].names, NOTHING, 9.0) is None
+    assert look(b"", ENGINES["vllm"].names, NOTHING, 9.0) is None
+    assert look(b"process_start_time_seconds 1\n", ENGINES["vllm"].names, NOTHING, 9.0) is None
 
 
 def test_two_pages() -> None:
     """Means are those of the time between them; while nothing happened, the last ones hold."""
-    names = KINDS["vllm"].names
+    names = ENGINES["vllm"].names
     first = look(pages.VLLM, names, NOTHING, 1.0)
     assert first is not None
     later = (
@@ -61,7 +61,7 @@ def test_two_pages() -> None:
 @pytest.mark.parametrize("change", [(b"1.76399011227e+09", b"1.76399019999e+09"), (b"} 20000.0", b"} 10.0")])
 def test_an_engine_that_was_started_anew(change: tuple[bytes, bytes]) -> None:
     """Another time of start, or a counter that fell, is another life: its means begin anew."""
-    names = KINDS["vllm"].names
+    names = ENGINES["vllm"].names
     first = look(pages.VLLM, names, NOTHING, 1.0)
     assert first is not None
     second = look(pages.VLLM.replace(*change), names, first, 2.0)
@@ -74,7 +74,7 @@ def test_an_engine_that_was_started_anew(change: tuple[bytes, bytes]) -> None:
 
 def test_an_endpoint_that_is_lost() -> None:
     """What it reported is unknown again, and a restart in between is still seen."""
-    names = KINDS["vllm"].names
+    names = ENGINES["vllm"].names
     first = look(pages.VLLM, names, NOTHING, 1.0)
     assert first is not None
     gone = stale(first)
@@ -87,6 +87,6 @@ def test_an_endpoint_that_is_lost() -> None:
 @pytest.mark.parametrize("value", [b"NaN", b"-Inf", b"nonsense"])
 def test_a_gauge_without_a_number(value: bytes) -> None:
     page = b"vllm:num_requests_running %b\nvllm:num_requests_waiting 1\n" % value
-    found = look(page, KINDS["vllm"].names, NOTHING, 1.0)
+    found = look(page, ENGINES["vllm"].names, NOTHING, 1.0)
     assert found is not None
     assert (found.figures.running, found.figures.waiting) == (None, 1)

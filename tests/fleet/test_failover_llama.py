@@ -14,7 +14,9 @@ from rawhttp import ask, events, post, until
 
 import inhouse.weights
 from fleet import stack
-from inhouse.engines.llamacpp import LlamaCpp, argv
+from inhouse.engines.engine import Spec
+from inhouse.engines.http import Address
+from inhouse.engines.llamacpp import argv
 from serving import Gateway, started
 
 CHAT = "/v1/chat/completions"
@@ -34,8 +36,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def proxy(folder: Path) -> Iterator[Cutting]:
     """A real engine with a proxy before it that cuts."""
-    spec = LlamaCpp(model="demo", file=DEMO, context_tokens=2048, slots=2, threads=1)
-    process = subprocess.Popen(argv(spec, str(folder / "e.sock")), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    spec = Spec(model="demo", weights=DEMO, context_tokens=2048, slots=2, threads=1)
+    command = argv(spec, Address(socket=str(folder / "e.sock")))
+    process = subprocess.Popen(command.argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         with cutting(folder / "p", folder / "e.sock") as running:
             yield running

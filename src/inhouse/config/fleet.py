@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 LOCAL_SLOTS_MAX = 256
 """llama.cpp takes no more."""
 
-EngineName = Literal["llamacpp", "llama-server", "vllm", "sglang", "tgi", "tensorrt-llm", "openai"]
+EngineName = Literal["llamacpp", "llama-server", "vllm", "sglang", "tgi", "ollama", "tensorrt-llm", "openai"]
+"""Of each there is a row in `engines/table.ENGINES`."""
 
+_OF_A_SOURCE = ("replicas", "batch", "engine_binary", "engine_args", "task", "gpus", "gpu_memory", "quantization")
 _ENDPOINT = re.compile(
     r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
     r"|unix:/[^\s?#]+"
@@ -101,7 +103,7 @@ def check_place(name: str, spec: ModelSpec) -> None:
     """Raises a contradiction for settings of a model that do not go together."""
     given = spec.model_fields_set
     if spec.source is None:
-        only = next((key for key in ("replicas", "batch", "engine_binary", "engine_args") if key in given), None)
+        only = next((key for key in _OF_A_SOURCE if key in given), None)
         if only is not None:
             raise contradiction(
                 ("models", name, only),
@@ -121,7 +123,7 @@ def check_place(name: str, spec: ModelSpec) -> None:
             f"`models.{name}` has both `source` and `endpoints`",
             "keep one: `source` starts engines here, `endpoints` names engines that run already",
         )
-    if spec.engine != "llamacpp":
+    if spec.engine == "openai":
         raise contradiction(
             ("models", name, "engine"),
             f"`models.{name}.engine` is {spec.engine!r}, which is not started from here",

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inhouse.config.cache import CacheSpec
 from inhouse.config.failover import FailoverSpec
-from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Section, Size, contradiction, setting
+from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Percent, Section, Size, contradiction, setting
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
@@ -138,11 +138,21 @@ class ModelSpec(Section):
     )
     engine_binary: Path | None = setting(
         None,
-        "A llama-server of your own, as a path or as a name on PATH; without it, the one in the package.",
+        "The engine's program, as a path or as a name on PATH; without it, its usual name or the one in the package.",
         example="/usr/local/bin/llama-server",
     )
     engine_args: list[str] = setting(
-        [], "More flags for llama-server, handed on as they are.", example=["--flash-attn", "on"]
+        [], "More flags for the engine, handed on as they are.", example=["--flash-attn", "on"]
+    )
+    task: Literal["auto", "generate", "embed", "rerank"] = setting(
+        "auto", "What the model was made for; `auto` is what its weights say."
+    )
+    quantization: Literal["awq", "gptq", "fp8", "bitsandbytes"] | None = setting(
+        None, "How the engine is to take the weights; without it, as they say of themselves.", example="fp8"
+    )
+    gpus: Count = setting(1, "GPUs of one replica; the model is split over them.", unit="GPUs", ge=1, le=64)
+    gpu_memory: Percent = setting(
+        0.9, "Part of each GPU's memory that an engine on GPUs may take.", unit="percent", gt=0, le=1
     )
     external: bool = setting(
         False, "Whether somebody else runs it, so that what is sent there leaves: only tenants that allow it reach it."

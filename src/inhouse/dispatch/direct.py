@@ -241,7 +241,7 @@ async def _elsewhere(
     settings, places = lane.failover, lane.places
     if settings is None:
         raise error
-    step = rescue.onward(error, lane.kind, lane.tokens_guess(len(rescue.job.body)), settings.per_answer_max)
+    step = rescue.onward(error, lane.engine, lane.tokens_guess(len(rescue.job.body)), settings.per_answer_max)
     first = rescue.error or error
     if isinstance(step, Close):
         shown = view.events(index, step.events)
@@ -316,7 +316,7 @@ async def _ask_engine(
 
 
 def _in_one_piece(view: View, lane: Lane) -> TypeGuard[DocumentView]:
-    return lane.kind.documents and type(view) is DocumentView
+    return lane.engine.documents and type(view) is DocumentView
 
 
 async def _ask_document(pool: Pool, job: Job, body: bytes, view: DocumentView, lane: Lane) -> None:
@@ -353,7 +353,7 @@ def _refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
         return EngineError(f"the engine of '{lane.model}' answered with status {status}")
     if told.n_prompt_tokens is not None and told.n_ctx is not None:
         return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=job.prompt_param)
-    if status == 503 and lane.kind.llama:
+    if status == 503 and lane.engine.llama:
         return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
     if status in (429, 503):
         return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from inhouse.engines.kinds import Kind
+from inhouse.engines.engine import Engine
 from inhouse.errors import ApiError
 from inhouse.wire.call import Job
 from inhouse.wire.chat import Message, Part, TextPart
@@ -73,7 +73,7 @@ class Stuck:
     reason: Reason
 
 
-def onward(job: Job, sent: Sent, kind: Kind, prompt_tokens: int) -> GoOn | Close | Stuck:
+def onward(job: Job, sent: Sent, engine: Engine, prompt_tokens: int) -> GoOn | Close | Stuck:
     """What becomes of a job of which `sent` was shown. `prompt_tokens` is a guess, for an end that nobody counted."""
     sent.read()
     chat = job.path == CHAT
@@ -94,15 +94,15 @@ def onward(job: Job, sent: Sent, kind: Kind, prompt_tokens: int) -> GoOn | Close
             usage=None if sent.counted else (prompt_tokens, count),
         )
         return Close(end)
-    stuck = _stuck(job, sent, kind, chat=chat)
+    stuck = _stuck(job, sent, engine, chat=chat)
     if stuck is not None:
         return Stuck(stuck)
     text, blank, tokens = _cut(sent.pieces)
     splice = Splice(id=sent.id, created=sent.created, model=sent.model, tokens=tokens, blank=blank)
-    return GoOn(_continued(job, text, tokens, kind, chat=chat), splice)
+    return GoOn(_continued(job, text, tokens, engine, chat=chat), splice)
 
 
-def _stuck(job: Job, sent: Sent, kind: Kind, *, chat: bool) -> Reason | None:
+def _stuck(job: Job, sent: Sent, engine: Engine, *, chat: bool) -> Reason | None:
     source = job.source
     if sent.called:
         return "tool call"
@@ -113,12 +113,12 @@ def _stuck(job: Job, sent: Sent, kind: Kind, *, chat: bool) -> Reason | None:
     if source.logprobs not in (None, False):
         return "log probabilities"
     if not chat:
-        return "token ids" if isinstance(source.prompt, list) and not kind.llama else None
+        return "token ids" if isinstance(source.prompt, list) and not engine.llama else None
     form = source.response_format
     if (form is not None and form.type != "text") or source.tool_choice == "required":
         return "grammar"
     last: Message = source.messages[-1]
-    if not kind.continuing or (last.role == "assistant" and last.tool_calls):
+    if not engine.continuing or (last.role == "assistant" and last.tool_calls):
         return "engine"
     return None
 
@@ -133,7 +133,7 @@ def _cut(pieces: list[str]) -> tuple[str, str, int]:
     return kept, text[len(kept) :], tokens
 
 
-def _continued(job: Job, text: str, tokens: int, kind: Kind, *, chat: bool) -> Job:
+def _continued(job: Job, text: str, tokens: int, engine: Engine, *, chat: bool) -> Job:
     if not text:
         return job
     left = None if job.answer_tokens_max is None else job.answer_tokens_max - tokens
@@ -144,7 +144,7 @@ def _continued(job: Job, text: str, tokens: int, kind: Kind, *, chat: bool) -> J
         )[0]
     messages: list[Message] = job.source.messages
     last = messages[-1]
-    if last.role == "assistant" and kind.continuing == "always":  # the client had it begin so
+    if last.role == "assistant" and engine.continuing == "always":  # the client had it begin so
         messages = [*messages[:-1], _longer(last, text)]
     else:
         messages = [*messages, Message("assistant", text)]
@@ -180,10 +180,10 @@ class Rescue:
         """Whether the client has something of it."""
         return self.sent.began
 
-    def onward(self, error: ApiError, kind: Kind, prompt_tokens: int, times_max: int) -> GoOn | Close | Stuck:
+    def onward(self, error: ApiError, engine: Engine, prompt_tokens: int, times_max: int) -> GoOn | Close | Stuck:
         """What to do now that it broke off with `error`."""
         self.error = self.error or error
-        step = onward(self._first, self.sent, kind, prompt_tokens)
+        step = onward(self._first, self.sent, engine, prompt_tokens)
         if isinstance(step, GoOn):
             if self.times >= times_max:
                 return Stuck("too often")

@@ -16,8 +16,8 @@ from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
+from inhouse.engines.engine import Engine
 from inhouse.engines.http import Pool
-from inhouse.engines.kinds import Kind
 from inhouse.errors import ApiError, EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
 from inhouse.routing.router import Router
 from inhouse.wire.call import Job
@@ -51,7 +51,7 @@ class Lane:
     """The one place for a job that must not share the engine with its like (embeddings)."""
     load_wait_s: float
     limits: TimeLimits
-    kind: Kind
+    engine: Engine
     fit: Fit = REJECTING
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_COUNTING_MAX))
     """Prompts that the engine counts at once, beside the slots."""
@@ -95,7 +95,7 @@ class Lane:
     def resize(self, slots: int) -> None:
         """The slots that may be held now; 0 while no replica is ready."""
         self.turns.resize(slots)
-        self.alone.resize(min(slots, 1) if self.kind.llama else slots)
+        self.alone.resize(min(slots, 1) if self.engine.llama else slots)
 
     def tick(self) -> None:
         """Sees to all that has taken too long, and tells those that wait where they stand; a few times a second."""

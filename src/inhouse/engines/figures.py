@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from inhouse.engines.kinds import Names
+from inhouse.engines.engine import Names
 from inhouse.engines.metrics_text import read
 
 _TELLING_TOKENS = 1.0

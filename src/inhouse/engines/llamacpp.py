@@ -7,61 +7,52 @@ all of the CPU's instructions takes the place of the wheel by being named as `en
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, listen
+from inhouse.engines.http import Address
+
 CHILD = Path(__file__).with_name("llamacpp_child.py")
-LIFELINE = Path(__file__).with_name("lifeline.py")
 _UBATCH_TOKENS = 512
 
 
-@dataclass(frozen=True, slots=True)
-class LlamaCpp:
-    """One replica to be: a model file and what it may use."""
-
-    model: str
-    """The public name; the engine reports it in its answers, so that they need no rewriting."""
-    file: Path
-    context_tokens: int
-    slots: int
-    threads: int
-    batch_threads: int | None = None
-    """For prompts; None for as many as `threads`."""
-    batch_tokens: int = 2048
-    """Of prompts that are computed at a time; raised where one pass takes more."""
-    pooling: str | None = "mean"
-    """How token vectors become one embedding; None where the file itself says."""
-    binary: Path | None = None
-    extra_args: tuple[str, ...] = ()
+def argv(spec: Spec, address: Address) -> Command:
+    """The command that serves `spec`: by the wheel, where no binary is named."""
+    if spec.binary is not None:
+        return Command((str(spec.binary), *_flags(spec, address)))
+    # -P keeps this folder, whose modules have common names, out of the child's import path
+    return Command((sys.executable, "-P", str(CHILD), *_flags(spec, address)), ends_with_stdin=True)
 
 
-def argv(spec: LlamaCpp, socket: str) -> list[str]:
-    """The command that serves `spec` on a unix socket and ends when its standard input does."""
-    flags = [
-        "--model", str(spec.file),
+def server_argv(spec: Spec, address: Address) -> Command:
+    """The command that serves `spec` by a llama-server, the one on PATH where no binary is named."""
+    return argv(replace(spec, binary=spec.binary or Path(LLAMA_SERVER.program)), address)
+
+
+def _flags(spec: Spec, address: Address) -> list[str]:
+    pooling = "rank" if spec.task == "rerank" else spec.pooling
+    return [
+        "--model", str(spec.weights),
         "--alias", spec.model,
-        "--host", socket,
+        *(("--host", address.socket) if address.socket else listen(address)),
         "--ctx-size", str(spec.context_tokens * spec.slots),
         "--parallel", str(spec.slots),
         "--batch-size", str(max(spec.batch_tokens, _ubatch_given(spec) or ubatch_tokens(spec.slots))),
         "--ubatch-size", str(ubatch_tokens(spec.slots)),
-        "--threads", str(spec.threads),
-        "--threads-batch", str(spec.batch_threads or spec.threads),
+        *(["--threads", str(spec.threads)] if spec.threads else []),
+        *(["--threads-batch", str(spec.batch_threads)] if spec.batch_threads else []),
         "--metrics",
         "--slots",
         "--jinja",
         "--embeddings",
-        *(["--pooling", spec.pooling] if spec.pooling else []),
+        *(["--pooling", pooling] if pooling else []),
         *spec.extra_args,
     ]  # fmt: skip
-    # -P keeps this folder, whose modules have common names, out of the child's import path
-    if spec.binary is None:
-        return [sys.executable, "-P", str(CHILD), *flags]
-    return [sys.executable, "-P", str(LIFELINE), str(spec.binary), *flags]
 
 
-def _ubatch_given(spec: LlamaCpp) -> int:
+def _ubatch_given(spec: Spec) -> int:
     """A pass is never larger than a batch: whoever raises one with a flag of llama-server means both."""
     for flag, value in pairwise(spec.extra_args):
         if flag in ("-ub", "--ubatch-size") and value.isdecimal():
@@ -75,3 +66,42 @@ def ubatch_tokens(slots: int) -> int:
     With pooling it fails an assertion (`ggml_can_mul_mat`, seen in b11549) where the slots do not divide it.
     """
     return -(-_UBATCH_TOKENS // slots) * slots
+
+
+LLAMACPP = Engine(
+    name="llamacpp",
+    title="llama.cpp",
+    argv=argv,
+    program="llama-server",
+    install="pip install xllamacpp",
+    image=Image("ghcr.io/ggml-org/llama.cpp:server-b11429", ("/app/llama-server",), port=8080),
+    sockets=True,
+    reads="props",
+    names=Names(
+        running=("llamacpp:requests_processing",),
+        waiting=("llamacpp:requests_deferred",),
+        kv_used=("llamacpp:kv_cache_usage_ratio",),  # gone in newer ones
+        tpot=(("llamacpp:tokens_predicted_seconds_total", "llamacpp:tokens_predicted_total"),),
+    ),
+    slots=4,
+    cpu=True,
+    llama=True,
+    continuing="always",
+    abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
+    formats=("gguf",),
+    traps=(
+        Trap("a context longer than the model's own makes answers worse; here it is cut to the model's"),
+        Trap(
+            "more threads than cores make it slower: `threads` is every core that it may use, where nothing is set",
+            lambda spec: spec.threads is not None,
+        ),
+        Trap("one embedding is one pass: a text longer than `--ubatch-size` tokens is refused"),
+    ),
+)
+LLAMA_SERVER = replace(
+    LLAMACPP,
+    name="llama-server",
+    title="llama.cpp's own llama-server",
+    argv=server_argv,
+    install="build it from github.com/ggml-org/llama.cpp, or `brew install llama.cpp`",
+)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inhouse.core import Endpoint, EndpointState, ReplicaState
+from inhouse.engines.engine import Engine
 from inhouse.engines.figures import Figures
 from inhouse.engines.http import Pool
-from inhouse.engines.kinds import Kind
 
 
 def _nobody() -> None:
@@ -27,7 +27,7 @@ class Member:
     """`changed` is called after anything that may open or shut it, `reported` after it said something of itself."""
 
     id: str
-    kind: Kind
+    engine: Engine
     slots: int
     """Requests of ours that it may have at once."""
     state: EndpointState = "loading"

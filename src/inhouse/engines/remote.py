@@ -15,16 +15,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from inhouse.core import ReplicaReport, ReplicaState
 from inhouse.engines import figures
+from inhouse.engines.about import BYTES_MAX, PATHS, about
 from inhouse.engines.http import Address, Pool
 from inhouse.engines.member import Member
 from inhouse.errors import EngineError
 
 PAGE_BYTES_MAX = 4 * 1024 * 1024
-_ABOUT_BYTES_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +34,6 @@ class Watch:
     failures: int
     connect_s_max: float
     silence_s_max: float
-
-
-class _Settings(msgspec.Struct):
-    n_ctx: int = 0
-
-
-class _Props(msgspec.Struct):
-    total_slots: int = 0
-    default_generation_settings: _Settings = msgspec.field(default_factory=_Settings)
-
-
-class _Served(msgspec.Struct):
-    id: str = ""
-    max_model_len: int | None = None
-
-
-class _ServedList(msgspec.Struct):
-    data: list[_Served] = []
 
 
 class Remote:
@@ -136,10 +116,10 @@ class Remote:
     async def _look(self, pool: Pool) -> None:
         try:
             async with asyncio.timeout(self._watch.timeout_s):
-                reply = await pool.request(b"GET", self.member.kind.health)
-                await reply.read(_ABOUT_BYTES_MAX)
+                reply = await pool.request(b"GET", self.member.engine.health)
+                await reply.read(BYTES_MAX)
         except TimeoutError:
-            self._fail(f"no answer to {self.member.kind.health.decode()} within {self._watch.timeout_s:g} s")
+            self._fail(f"no answer to {self.member.engine.health.decode()} within {self._watch.timeout_s:g} s")
             return
         except EngineError as error:
             self._fail(error.message)
@@ -150,7 +130,7 @@ class Remote:
             self._failed = 0
             self._enter("loading", "it says that it is not ready yet")
         else:
-            self._fail(f"{self.member.kind.health.decode()} answers with status {reply.status}")
+            self._fail(f"{self.member.engine.health.decode()} answers with status {reply.status}")
 
     async def _is_well(self, pool: Pool) -> None:
         member = self.member
@@ -185,32 +165,26 @@ class Remote:
     async def _learn(self, pool: Pool) -> None:
         """Slots and context, where the engine tells them."""
         member = self.member
-        path = b"/props" if member.kind.llama else b"/v1/models"
+        path = PATHS.get(member.engine.reads)
+        if path is None:
+            return
         reply = await pool.request(b"GET", path)
-        body = await reply.read(_ABOUT_BYTES_MAX)
+        body = await reply.read(BYTES_MAX)
         if reply.status != 200:
             return
-        try:
-            if member.kind.llama:
-                props = msgspec.json.decode(body, type=_Props)
-                member.context_tokens = props.default_generation_settings.n_ctx or None
-                if props.total_slots > 0 and not self._slots_given:
-                    member.slots = props.total_slots
-            else:
-                served = msgspec.json.decode(body, type=_ServedList).data
-                own = [one for one in served if one.id == self._upstream_model]
-                member.context_tokens = own[0].max_model_len if own else None
-        except msgspec.DecodeError:
-            return
+        found = about(member.engine, body, self._upstream_model)
+        member.context_tokens = found.context_tokens
+        if found.slots is not None and not self._slots_given:
+            member.slots = found.slots
 
     async def _scrape(self, pool: Pool) -> None:
-        kind = self.member.kind
-        for path in kind.metrics:
+        engine = self.member.engine
+        for path in engine.metrics:
             reply = await pool.request(b"GET", path)
             body = await reply.read(PAGE_BYTES_MAX)
             if reply.status != 200:
                 continue
-            page = figures.look(body, kind.names, self._page, asyncio.get_running_loop().time())
+            page = figures.look(body, engine.names, self._page, asyncio.get_running_loop().time())
             if page is None:
                 continue
             if page.restarted:
@@ -228,7 +202,7 @@ class Remote:
         self._report(
             ReplicaReport(
                 model=self._model,
-                engine=member.kind.name,
+                engine=member.engine.name,
                 state=state,
                 endpoint=member.id,
                 slots=member.slots,

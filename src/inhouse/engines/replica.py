@@ -1,12 +1,13 @@
 """A replica on this machine: keeps one engine process alive and says when it can take requests.
 
-Theory of operation. `run` loops: start the process (loading), ask its /health until it answers (ready), wait for its
-end (restarting, or failed if it never was ready), pause, again. While the replica is ready its slots are open; at any
-other time they are 0. The pause doubles from 0.1 s to 30 s and starts over once the engine has been up for a minute.
+Theory of operation. `run` loops: start the process (loading), ask for its health until it answers, run what is to be
+run then, have it load the model (ready), wait for its end (restarting, or failed if it never was ready), pause, again.
+While the replica is ready its slots are open; at any other time they are 0. The pause doubles from 0.1 s to 30 s and
+starts over once the engine has been up for a minute.
 
-When a connection breaks or the engine falls silent, its slots are shut until it answers /health again, so that those
-who wait do not follow into the same trouble; an engine that does not answer then is ended, and started anew like one
-that ended by itself.
+When a connection breaks or the engine falls silent, its slots are shut until it is well again, so that those who wait
+do not follow into the same trouble; an engine that does not answer then is ended, and started anew like one that ended
+by itself.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket as sockets
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from inhouse.core import ReplicaReport, ReplicaState
+from inhouse.engines.about import BYTES_MAX, PATHS, about
 from inhouse.engines.child import Child
+from inhouse.engines.engine import Command, Spec
 from inhouse.engines.hardware import resident_bytes
 from inhouse.engines.http import Address, Pool
-from inhouse.engines.llamacpp import LlamaCpp, argv
 from inhouse.engines.member import Member
 from inhouse.errors import EngineError, EngineStartError
 
@@ -34,21 +35,12 @@ _POLL_FIRST_S, _POLL_MAX_S = 0.01, 0.2
 _PROBE_S_MAX = 10.0
 
 
-class _Settings(msgspec.Struct, frozen=True):
-    n_ctx: int = 0
-
-
-class _Props(msgspec.Struct):
-    total_slots: int = 0
-    default_generation_settings: _Settings = _Settings()
-
-
 class Replica:
     """One copy of an engine for one model. It writes its `member`: whether it is open, its slots, the way to it."""
 
     def __init__(
         self,
-        spec: LlamaCpp,
+        spec: Spec,
         folder: Path,
         member: Member,
         *,
@@ -89,20 +81,25 @@ class Replica:
 
     async def _live_once(self) -> None:
         """One life of the engine process, from its start to its end."""
-        socket = str(self._folder / f"{os.getpid()}-{next(self._generation)}.sock")
+        engine = self.member.engine
         began_s = asyncio.get_running_loop().time()
         was_ready = False
         if self.member.said != "restarting":
             self._enter("loading")
-        pool = Pool(Address(socket=socket), silence_s_max=self._silence_s_max, broken=self._doubt)
+        address = self._address()
+        pool = Pool(address, silence_s_max=self._silence_s_max, broken=self._doubt)
         self._doubted.clear()
         child: Child | None = None
         try:
-            child = self.child = await Child.start(argv(self.spec, socket))
+            if engine.argv is None:
+                raise EngineStartError(f"{engine.title} is not started from here")
+            command = engine.argv(self.spec, address)
+            child = self.child = await Child.start(command, install=engine.install, stop_s=engine.stop_s)
             ended = asyncio.create_task(child.wait())
             try:
-                await self._until_ready(pool, ended)
+                await self._until_ready(pool, command, ended)
                 was_ready = True
+                child.ready()
                 self.member.pool = pool
                 self.member.generation += 1
                 self.load_s = round(asyncio.get_running_loop().time() - began_s, 3)
@@ -118,16 +115,28 @@ class Replica:
             pool.close()
             if child is not None:
                 await child.stop()
-            with contextlib.suppress(OSError):
-                os.unlink(socket)
+            if address.socket is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(address.socket)
 
-    async def _until_ready(self, pool: Pool, ended: asyncio.Task[str]) -> None:
-        """Returns when the engine answers. Raises EngineStartError if it ends or takes too long."""
+    def _address(self) -> Address:
+        """Where the next process is to listen: a socket in our own folder where it can, else a free port."""
+        if self.member.engine.sockets:
+            return Address(socket=str(self._folder / f"{os.getpid()}-{next(self._generation)}.sock"))
+        with sockets.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return Address(port=probe.getsockname()[1])
+
+    async def _until_ready(self, pool: Pool, command: Command, ended: asyncio.Task[str]) -> None:
+        """Returns when the engine answers and has the model. Raises EngineStartError if it ends or takes too long."""
         try:
             async with asyncio.timeout(self._start_s_max):
-                if not await _answers(pool, ended):
+                if not await self._answers(pool, ended):
                     raise EngineStartError(ended.result())
-                await self._read_props(pool)
+                for program in command.then:
+                    await _run(Command(program, command.environment))
+                await self._warm_up(pool)
+                await self._learn(pool)
         except TimeoutError:
             raise EngineStartError(
                 f"not ready after {self._start_s_max:g} s; raise the model's `start_timeout` in inhouse.yaml"
@@ -144,10 +153,10 @@ class Replica:
                 doubted.cancel()
             try:
                 async with asyncio.timeout(probe_s):
-                    if ended.done() or not await _answers(pool, ended):
+                    if ended.done() or not await self._answers(pool, ended):
                         return ended.result()
             except TimeoutError:
-                return f"no answer to /health for {probe_s:g} s"
+                return f"no answer to {self.member.engine.health.decode()} for {probe_s:g} s"
             self._doubted.clear()
             self.member.enter("ready")
 
@@ -156,22 +165,59 @@ class Replica:
             self._doubted.set()
             self.member.doubt()
 
-    async def _read_props(self, pool: Pool) -> None:
-        """What the engine really gives: it may have cut the context to what the model was trained for."""
-        try:
-            reply = await pool.request(b"GET", b"/props")
-            props = msgspec.json.decode(await reply.read(), type=_Props)
-        except (EngineError, msgspec.DecodeError):
+    async def _warm_up(self, pool: Pool) -> None:
+        """Has the engine load the model, where it would wait for the first request to do so."""
+        engine = self.member.engine
+        if engine.warm_up is None:
             return
-        self.member.slots = props.total_slots or self.spec.slots
-        self.member.context_tokens = props.default_generation_settings.n_ctx or self.spec.context_tokens
+        path, body = engine.warm_up(self.spec)
+        try:
+            reply = await pool.request(b"POST", path, body, patient=True)
+            await reply.read(BYTES_MAX)
+        except EngineError as error:
+            raise EngineStartError(f"it did not load the model: {error.message}") from None
+        if reply.status != 200:
+            raise EngineStartError(f"it did not load the model: {path.decode()} answers with status {reply.status}")
+
+    async def _learn(self, pool: Pool) -> None:
+        """What the engine really gives: it may have cut the context to what the model was trained for."""
+        member, spec = self.member, self.spec
+        member.slots, member.context_tokens = spec.slots, spec.context_tokens
+        path = PATHS.get(member.engine.reads)
+        if path is None:
+            return
+        try:
+            reply = await pool.request(b"GET", path)
+            found = about(member.engine, await reply.read(BYTES_MAX), spec.model)
+        except EngineError:
+            return
+        member.slots = found.slots or spec.slots
+        member.context_tokens = found.context_tokens or spec.context_tokens
+
+    async def _answers(self, pool: Pool, ended: asyncio.Task[str]) -> bool:
+        """Waits until the engine answers; False if it ends before."""
+        poll_s = _POLL_FIRST_S
+        while not await self._healthy(pool):
+            await asyncio.wait([ended], timeout=poll_s)
+            if ended.done():
+                return False
+            poll_s = min(poll_s * 1.5, _POLL_MAX_S)
+        return True
+
+    async def _healthy(self, pool: Pool) -> bool:
+        try:
+            reply = await pool.request(b"GET", self.member.engine.health)
+            await reply.read(BYTES_MAX)
+        except EngineError:
+            return False
+        return reply.status == 200
 
     def _enter(self, state: ReplicaState, *, reason: str = "", memory_bytes: int | None = None) -> None:
         self.member.enter(state, reason)
         self._report(
             ReplicaReport(
                 model=self.spec.model,
-                engine="llamacpp",
+                engine=self.member.engine.name,
                 state=state,
                 endpoint=self.member.id,
                 threads=self.spec.threads,
@@ -184,21 +230,12 @@ class Replica:
         )
 
 
-async def _answers(pool: Pool, ended: asyncio.Task[str]) -> bool:
-    """Waits until the engine answers; False if it ends before."""
-    poll_s = _POLL_FIRST_S
-    while not await _healthy(pool):
-        await asyncio.wait([ended], timeout=poll_s)
-        if ended.done():
-            return False
-        poll_s = min(poll_s * 1.5, _POLL_MAX_S)
-    return True
-
-
-async def _healthy(pool: Pool) -> bool:
+async def _run(command: Command) -> None:
+    """Runs a program to its end. Raises EngineStartError if that is not a good one."""
+    child = await Child.start(command)
     try:
-        reply = await pool.request(b"GET", b"/health")
-        await reply.read()
-    except EngineError:
-        return False
-    return reply.status == 200
+        cause = await child.wait()
+        if child.status != 0:
+            raise EngineStartError(f"`{command.argv[0]}` failed: {cause}")
+    finally:
+        await child.stop()

@@ -197,7 +197,7 @@ class _Doors:
         shown = []
         for lane in self._parts.lanes.values():
             queue = lane.turns.queue
-            asks = lane.ready and lane.kind.llama
+            asks = lane.ready and lane.engine.llama
             found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if asks else []
             counts = {"capacity": queue.capacity, "in_service": queue.serving, "waiting": queue.waiting}
             shown.append({"model": lane.model, "state": lane.state, **counts, "slots": found})
@@ -239,7 +239,7 @@ def _shown(lane: Lane) -> dict[str, Any]:
         "created": lane.created_s,
         "owned_by": "inhouse",
         "state": lane.state,
-        "engine": lane.kind.name,
+        "engine": lane.engine.name,
         "source": lane.source if "://" in lane.source else lane.source.rpartition("/")[2],  # no folders of ours
         "context": context if members and context < CONTEXT_UNKNOWN else None,
         "slots": sum(member.slots for member in members) if members else None,
@@ -257,8 +257,8 @@ async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) 
     """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
     if not lane.ready:
         raise lane.unready()
-    if not lane.kind.llama:
-        raise BadRequest(f"the engines of '{lane.model}' ({lane.kind.name}) do not count tokens for others")
+    if not lane.engine.llama:
+        raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not count tokens for others")
     reply = await lane.pool().request(method, path, body)
     answer = await reply.read()
     if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):

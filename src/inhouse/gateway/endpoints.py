@@ -74,7 +74,7 @@ def _card(lane: Lane, member: Member) -> EndpointCard:
     return EndpointCard(
         id=member.id,
         model=lane.model,
-        engine=member.kind.name,
+        engine=member.engine.name,
         state=endpoint.state,
         reason=member.reason or refusal,
         drained=member.drained,
