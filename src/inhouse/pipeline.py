@@ -45,16 +45,20 @@ class Request(direct.Client, Protocol):
 
     limit_lines: bytes
     """Where the caller's limits stand, as lines of the answer's head."""
-    demanded: str
-    """The model that the caller wants past the route (`x-inhouse-model`), "" where none."""
+
+    @property
+    def demanded(self) -> str:
+        """The model that the caller wants past the route (`x-inhouse-model`), "" where none."""
+
     notes: list[tuple[bytes, bytes]]
     """What was changed about the request on its way, as headers of the answer."""
 
     @property
     def entry(self) -> Entry: ...
 
-    credentials: tuple[bytes | None, bytes | None]
-    """The raw values of `Authorization` and `x-api-key`."""
+    @property
+    def credentials(self) -> tuple[bytes | None, bytes | None]:
+        """The raw values of `Authorization` and `x-api-key`."""
 
     async def call(self) -> Call:
         """The parsed body. Raises BadRequest and its kin."""

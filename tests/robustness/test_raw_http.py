@@ -54,6 +54,20 @@ def test_a_request_cut_at_any_byte_is_the_same_request(gateway: Gateway) -> None
             assert number_of(client.answer()) == 7
 
 
+def test_the_same_head_again_and_again(gateway: Gateway) -> None:
+    """On one connection: other bodies under the same head are other requests, and another key is refused."""
+    wrong = post(chat(model="no-5"), key="0" * len(KEY))
+    with Client(gateway) as client:
+        for number in (1, 2, 33, 444):
+            client.send(cheap(number))
+            assert number_of(client.answer()) == number
+        client.send(wrong)
+        assert client.answer().status == 401
+        for data in (cheap(7) + cheap(8), cheap(9)[:-1], cheap(9)[-1:] + cheap(10)):
+            client.send(data)
+        assert [number_of(client.answer()) for _ in range(4)] == [7, 8, 9, 10]
+
+
 def test_a_request_in_single_bytes(gateway: Gateway) -> None:
     """One byte at a time is a request, too, and its stream comes whole."""
     with Client(gateway) as client:

@@ -12,7 +12,6 @@ To uvicorn's protocol an Exchange looks like its own request cycle: `response_co
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -23,20 +22,19 @@ from inhouse.dispatch.follower import Source
 from inhouse.dispatch.watch import TimeLimits
 from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMedia
 from inhouse.gateway import timing
-from inhouse.gateway.apis import Api, parsed
+from inhouse.gateway.apis import parsed
+from inhouse.gateway.head import Head
 from inhouse.pipeline import answer, never_begun
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
-from inhouse.wire.records import sane_request_id
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
-_NAME_BYTES_MAX = 128
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -62,75 +60,61 @@ class _Flag:
 
 
 _FLAG = _Flag()
-_LIBRARY_TIMEOUTS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 
 
 class Exchange:
-    """See the module. Headers are the raw ones, names in lower case."""
+    """See the module. `body` is there already where it came along with the head."""
 
-    def __init__(
-        self,
-        wire: Wire,
-        parts: Parts,
-        api: Api,
-        headers: dict[bytes, bytes],
-        *,
-        keep_alive: bool,
-        chunked: bool,
-        expects_continue: bool,
-    ) -> None:
-        self._id_hex = parts.request_ids.new()
-        self.entry = Entry(self._id_hex, api.name, time.monotonic())
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-        self.message_event = _FLAG
-        self.prefer_wait_s = 0.0
-        self.limit_lines = b""
+    # what uvicorn's protocol reads and sets
+    response_complete = False
+    disconnected = False
+    message_event = _FLAG
+    # what the pipeline reads and sets
+    limit_lines = b""
+    # ours
+    _time_asked: TimeLimits | None = None
+    _noted_s = 0.0
+    _task: asyncio.Task[None] | None = None
+    _stopped_by: ApiError | None = None
+    _body_error: ApiError | None = None
+    _body_waiter: asyncio.Future[None] | None = None
+    _body_since_s = 0.0
+    _opening: bytes | None = None
+    _begun = False
+    _paused = False
+
+    def __init__(self, wire: Wire, parts: Parts, head: Head, body: bytes | None = None) -> None:
+        self._id_hex = id_hex = parts.request_ids.new()
+        self.head = head
+        self.entry = Entry(head.request_id or id_hex, head.api.name, time.monotonic())
+        self.keep_alive = head.keep_alive
         self.notes: list[tuple[bytes, bytes]] = []
-        self._time_asked: TimeLimits | None = None
-        self._library_s = math.inf
-        self._noted_s = 0.0
         self._wire = wire
         self._parts = parts
-        self._api = api
-        self._chunked = chunked
-        self._expects_continue = expects_continue
-        self._task: asyncio.Task[None] | None = None
-        self._stopped_by: ApiError | None = None
-        # the body
-        get = headers.get
-        self.credentials = (get(b"authorization"), get(b"x-api-key"))
-        self._media = get(b"content-type")
-        self._cors = b""
+        self._sources: list[Source] = []
+        self._body_whole = body is not None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._body_whole = False
-        self._body_error: ApiError | None = None
-        self._body_waiter: asyncio.Future[None] | None = None
-        self._body_since_s = 0.0
-        # the answer
-        self._opening: bytes | None = None
-        self._begun = False
-        self._sources: list[Source] = []
-        self._paused = False
-        length, prefer, origin = get(b"content-length"), get(b"prefer"), get(b"origin")
-        if length is not None and length.isdigit():
-            self._check_length(int(length))
-        own_id = get(b"x-request-id")
-        if own_id is not None:
-            self.entry.request_id = sane_request_id(own_id) or self._id_hex
-        if prefer is not None:
-            self.prefer_wait_s = timing.prefer_wait_s(prefer)
-        if origin is not None:
-            self._cors = _cors(origin, parts.stack.gateway.cors_origins)
-        demanded, session = get(b"x-inhouse-model"), get(b"x-inhouse-session")
-        self.demanded = "" if demanded is None else demanded[:_NAME_BYTES_MAX].decode("latin-1")
-        self.session = "" if session is None else session[:_NAME_BYTES_MAX].decode("latin-1")
-        self._timeout = get(b"x-inhouse-timeout")
-        for name in _LIBRARY_TIMEOUTS:
-            if (value := get(name)) is not None:
-                self._library_s = min(self._library_s, timing.seconds(value) or math.inf)
+        if body is not None:
+            self._body.append(body)
+        elif head.length is not None:
+            self._check_length(head.length)
+
+    @property
+    def credentials(self) -> tuple[bytes | None, bytes | None]:
+        return self.head.credentials
+
+    @property
+    def demanded(self) -> str:
+        return self.head.demanded
+
+    @property
+    def session(self) -> str:
+        return self.head.session
+
+    @property
+    def prefer_wait_s(self) -> float:
+        return self.head.prefer_wait_s
 
     # the connection calls these
     def run(self) -> asyncio.Task[None]:
@@ -189,19 +173,19 @@ class Exchange:
 
     async def call(self) -> Call:
         body = await self._whole_body()
-        if self._timeout is not None:
-            self._time_asked = timing.limits(self._timeout)
-        call, ignored = parsed(self._api, body, self._parts.stack.requests, self._id_hex, time.time())
+        head = self.head
+        if head.timeout is not None:
+            self._time_asked = timing.limits(head.timeout)
+        call, ignored = parsed(head.api, body, self._parts.stack.requests, self._id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
         return call
 
     async def _whole_body(self) -> bytes:
-        media = self._media
-        if media is not None and media != b"application/json" and b"json" not in media.lower():
+        if not self.head.json:
             raise UnsupportedMedia("the body must be JSON: send the header `Content-Type: application/json`")
         if not self._body_whole and self._body_error is None:
-            if self._expects_continue:
+            if self.head.expects_continue:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             loop = asyncio.get_running_loop()
             self._body_waiter, self._body_since_s = loop.create_future(), loop.time()
@@ -224,11 +208,14 @@ class Exchange:
         self._sources.remove(source)
 
     def time_limits(self, lane: TimeLimits, *, kept_alive: bool) -> TimeLimits:
+        head = self.head
+        if head.plain:
+            return lane
         return timing.lowered(
             lane,
             asked=self._time_asked,
-            prefer_s=self.prefer_wait_s,
-            library_s=self._library_s,
+            prefer_s=head.prefer_wait_s,
+            library_s=head.library_s,
             kept_alive=kept_alive,
         )
 
@@ -242,14 +229,15 @@ class Exchange:
     def begin(self) -> None:
         if not self._begun:
             self._begun = True
-            framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-            self.keep_alive = self.keep_alive and self._chunked
+            chunked = self.head.chunked
+            framing = b"transfer-encoding: chunked\r\n" if chunked else b""
+            self.keep_alive = self.keep_alive and chunked
             self._opening = self._head(200, _EVENT_STREAM + framing)
 
     def write(self, data: bytes) -> None:
         if self.disconnected:
             return
-        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self.head.chunked else data
         opening, self._opening = self._opening, None
         self._wire.write(framed if opening is None else opening + framed)
 
@@ -281,7 +269,7 @@ class Exchange:
             self.entry.request_id.encode(),
             b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
             self.limit_lines + _lines(self.notes) if self.notes else self.limit_lines,
-            self._cors,
+            self.head.cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )
 
@@ -296,14 +284,14 @@ class Exchange:
         if not self._body_whole:
             self.keep_alive = False  # what is left of the body is not worth reading
         lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
-        self._respond(error.status, _JSON + lines, self._api.error_body(error, self.entry.request_id))
+        self._respond(error.status, _JSON + lines, self.head.api.error_body(error, self.entry.request_id))
 
     def _close_stream(self, closing: bytes) -> None:
         if self.disconnected:
             return
         self.begin()
         opening, self._opening = self._opening or b"", None
-        if self._chunked:
+        if self.head.chunked:
             last = b"%x\r\n%b\r\n" % (len(closing), closing) if closing else b""
             self._wire.write(opening + last + b"0\r\n\r\n")
         else:
@@ -331,11 +319,3 @@ class Exchange:
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-def _cors(origin: bytes, allowed: list[str]) -> bytes:
-    if "*" in allowed:
-        return b"access-control-allow-origin: *\r\n"
-    if origin.decode("latin-1") in allowed:
-        return b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
-    return b""

@@ -15,9 +15,6 @@ not: the parser stops after its head, which is then fed once more without the of
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import struct
-import termios
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +23,8 @@ import httptools
 from inhouse.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
 from inhouse.gateway.apis import APIS, Api
 from inhouse.gateway.exchange import STATUS_LINES, Exchange
+from inhouse.gateway.head import Again, Head, again, head_of, without_upgrade
+from inhouse.gateway.kernel import queued_bytes
 from inhouse.gateway.lean import Config, HttpToolsProtocol, ServerState
 from inhouse.runtime import Parts
 from inhouse.wire import errors
@@ -49,6 +48,8 @@ class GatewayProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._parts = parts
+        self._read = b""
+        self._again: Again | None = None
         self._limits = parts.stack.gateway
         self._notes_client = parts.stack.audit.client_address
         self._exchanges: list[Exchange] = []
@@ -79,9 +80,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self._silent = False
         self._idle_since_s = None
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes == len(data):
+            if not self._head_bytes:
+                again = self._again
+                if again is not None and self._comes_again(again, data):
+                    return
+                self._read = data
                 self._head_since_s = self.loop.time()
+            self._head_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -146,24 +151,40 @@ class GatewayProtocol(HttpToolsProtocol):
                     self.flow.resume_reading()
             return
         http_1_1 = self.parser.get_http_version() == "1.1"
-        waiting = not self._idle()
-        exchange = Exchange(
-            self,
-            self._parts,
+        head = head_of(
             api,
             dict(self.headers),
+            origins=self._limits.cors_origins,
             keep_alive=http_1_1 and self.parser.should_keep_alive(),
             chunked=http_1_1,
             expects_continue=self.expect_100_continue and http_1_1,
         )
-        if self._notes_client and self.client:
-            exchange.entry.client = self.client[0]
-        self.cycle = cast(Any, exchange)
-        self._exchanges.append(exchange)
+        self._again = again(head, self._read) if self._read else None
+        waiting = not self._idle()
+        exchange = self._exchange(head)
         if waiting:
             self.pipeline.appendleft((cast(Any, exchange), self.app))
         else:
             self._start_asgi_task(cast(Any, exchange), self.app)
+
+    def _comes_again(self, again: Again, data: bytes) -> bool:
+        """Whether it is one whole request with the head of the one before; then it is on its way."""
+        if self.pipeline or not self._idle():
+            return False
+        body = again.body_in(data)
+        if body is None or len(body) > self._limits.request_bytes_max:
+            return False
+        self._ahead_bytes = 0
+        self._start_asgi_task(cast(Any, self._exchange(again.head, body)), self.app)
+        return True
+
+    def _exchange(self, head: Head, body: bytes | None = None) -> Exchange:
+        exchange = Exchange(self, self._parts, head, body)
+        if self._notes_client and self.client:
+            exchange.entry.client = self.client[0]
+        self.cycle = cast(Any, exchange)
+        self._exchanges.append(exchange)
+        return exchange
 
     def on_body(self, body: bytes) -> None:
         cycle = cast(Any, self.cycle)
@@ -176,6 +197,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._read = b""  # what follows in the same read does not begin it
         cycle = cast(Any, self.cycle)
         if self._plain_head:
             return
@@ -305,14 +327,7 @@ class GatewayProtocol(HttpToolsProtocol):
             error = BadRequest("this server is no proxy: send requests for its own paths")
             self._refuse(error)
             raise error
-        lines = [b"%b %b HTTP/1.1" % (method, self.url)]
-        for name, value in self.headers:
-            if name == b"connection":
-                offers = (b"upgrade", b"http2-settings")
-                value = b", ".join(word for word in value.split(b",") if word.strip().lower() not in offers)
-            if name not in (b"upgrade", b"http2-settings"):
-                lines.append(b"%b: %b" % (name, value))
-        return b"\r\n".join([*lines, b"", b""])
+        return without_upgrade(method, self.url, self.headers)
 
     def _keeps_alive(self) -> bool:
         return self.parser.get_http_version() == "1.1" and bool(self.parser.should_keep_alive())
@@ -322,7 +337,7 @@ class GatewayProtocol(HttpToolsProtocol):
         unsent_bytes = self.transport.get_write_buffer_size()
         waits = self.flow.write_paused or (unsent_bytes > 0 and self.transport.is_closing())
         if waits:
-            unsent_bytes += _queued_bytes(self.transport)
+            unsent_bytes += queued_bytes(self.transport)
         if not waits or unsent_bytes < self._unsent_bytes:
             self._moved_s = now_s
         self._unsent_bytes = unsent_bytes
@@ -388,12 +403,3 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
-
-
-def _queued_bytes(transport: asyncio.Transport) -> int:
-    """What the system holds of our bytes and the client has not taken: megabytes, for a slow reader many seconds."""
-    try:
-        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:  # not every system tells
-        return 0
-    return int(struct.unpack("i", told)[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from inhouse.core import NOTHING, Usage
 from inhouse.telemetry.story import STEPS_MAX, Step
@@ -42,9 +44,11 @@ class Trial:
     version: Literal["stable", "canary"]
 
 
-@dataclass(slots=True)
-class Entry:
-    """Times are seconds of the event loop's clock; None where the request did not come that far."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """Times are seconds of the event loop's clock; None where the request did not come that far.
+
+    (A struct, as all that is made for each request; nothing that it refers to refers back.)
+    """
 
     request_id: str
     api: str
@@ -80,7 +84,7 @@ class Entry:
     facts: dict[FactName, int | float | str] | None = None
     trial: Trial | None = None
     """The side of a canary that its end counts for."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = []
     """What happened on the way, for `inhouse explain`."""
 
     def note(self, name: FactName, value: float | str) -> None:
