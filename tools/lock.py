@@ -33,7 +33,8 @@ def lock(constraint: Path | None) -> str:
         kept = ["--constraint", str(constraint)] if constraint else []
         subprocess.run([*pip, "install", *kept, *wanted], check=True, stdout=sys.stderr)
         frozen = subprocess.run([*pip, "freeze"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    pins = sorted(frozen.split("\n"), key=str.lower)
+    # a build of torch for the CPU calls itself 2.13.0+cpu, which an index may not know by that name
+    pins = sorted((line.partition("+")[0] for line in frozen.split("\n")), key=str.lower)
     strange = [line for line in pins if line and not _PIN.match(line)]
     if strange:
         raise SystemExit(f"not pins: {strange}")

@@ -15,7 +15,19 @@ from inhouse import __version__
 from inhouse.cli.reference import page
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("pydantic", "msgspec", "starlette", "httpx", "openai", "uvicorn", "yaml", "rich", "sqlite3", "xllamacpp")
+HEAVY = (
+    "pydantic",
+    "msgspec",
+    "starlette",
+    "httpx",
+    "openai",
+    "uvicorn",
+    "yaml",
+    "rich",
+    "sqlite3",
+    "xllamacpp",
+    "torch",
+)
 
 
 def test_help_is_as_on_file(inhouse: Any) -> None:
@@ -54,6 +66,7 @@ COMMANDS += [
     "tenants list",
     "usage",
     "fake-engine",
+    "transformers-engine",
 ]
 
 

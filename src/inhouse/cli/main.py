@@ -25,6 +25,7 @@ from inhouse.cli import (
     route,
     serve,
     tenants,
+    transformers_engine,
     usage,
     version,
 )
@@ -54,6 +55,7 @@ app.add_typer(route.app, name="route")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
+app.command("transformers-engine", epilog=transformers_engine.EXAMPLES)(transformers_engine.transformers_engine)
 app.command(epilog=version.EXAMPLES)(version.version)
 
 

@@ -1,0 +1,48 @@
+"""Weights in 4 and 8 bits, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from engine_process import transformers_engine
+
+from inhouse.hf_engine.asks import Sampling
+from inhouse.hf_engine.batch import Batch
+from inhouse.hf_engine.loading import load
+from inhouse.hf_engine.rows import Wanted
+from inhouse.hf_engine.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def wider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bitsandbytes quantises blocks of 64 weights."""
+    return tiny_models.llama(tmp_path_factory.mktemp("models") / "wider", hidden=128)
+
+
+@pytest.mark.parametrize(("bits", "layer", "alike"), [("nf4", "Linear4bit", 0.7), ("int8", "Linear8bitLt", 0.97)])
+def test_a_model_is_loaded_in_fewer_bits(wider: Path, bits: Any, layer: str, alike: float) -> None:
+    """Its layers are bitsandbytes' own, and its scores those of the whole model, as near as such weights can be."""
+    import torch
+
+    full = load(Settings(wider, "tiny", threads=1))
+    small = load(Settings(wider, "tiny", quantize=bits, threads=1))
+    assert layer in {type(module).__name__ for module in small.model.modules()}
+    prompt = torch.tensor([[7 + at for at in range(30)]])
+    with torch.inference_mode():
+        scores = [one.model(input_ids=prompt).logits.float().flatten() for one in (full, small)]
+    assert float(torch.corrcoef(torch.stack(scores))[0, 1]) > alike
+    batch = Batch(small)
+    batch.begin([Wanted([9] * length, 5, Sampling(temperature=0)) for length in (3, 9)])
+    batch.step()
+    assert [len(one.answer) for one in batch.said] == [2, 2]
+
+
+def test_an_engine_in_four_bits(wider: Path) -> None:
+    """It serves."""
+    with transformers_engine(wider, quantize="nf4", threads=1) as running:
+        running.ready()
+        reply = running.ask("/generate", {"text": "x", "max_tokens": 5, "ignore_eos": True}).json()
+        assert reply["usage"]["completion_tokens"] == 5
