@@ -135,7 +135,7 @@ def test_layers_of_one_model_may_differ() -> None:
         ("made-up", {"attention__sliding_window": 512}, "does not say which"),
         ("made-up", {"attention__head_count": [4] * 11}, "11 entries for 12 layers"),
         ("made-up", {"attention__head_count": 0.5}, "not a number"),
-        ("made-up", {"attention__key_length": 2**21}, "not a number up to"),
+        ("made-up", {"attention__key_length": 2**25}, "not a number up to"),
         ("made-up", {"attention__head_count": [0] * 12}, "how large a head is"),
         ("made-up", {"block_count": 0}, "how many layers"),
         ("made-up", {"block_count": 2**31}, "not a number up to 1024"),

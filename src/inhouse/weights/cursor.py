@@ -1,9 +1,9 @@
-"""Steps through the bytes of a GGUF header that nobody vouches for. What the bytes mean is `gguf`'s business."""
+"""Steps through the bytes of a header that nobody vouches for. What the bytes mean is `gguf`'s business."""
 
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Protocol
 
 STRINGS_MAX = 8_000_000
 WINDOW_BYTES = 2**20
@@ -15,6 +15,16 @@ NUMBERS: dict[int, struct.Struct] = {
 U32, U64 = NUMBERS[4], NUMBERS[10]
 
 
+class Stream(Protocol):
+    """What headers are read from: a file, or `remote_file.RemoteFile`."""
+
+    def seek(self, at: int, /) -> int: ...
+
+    def read(self, length: int, /) -> bytes:
+        """As many bytes as were asked for, unless the stream ends before."""
+        ...
+
+
 class Malformed(Exception):
     """Why a header cannot be right."""
 
@@ -22,7 +32,7 @@ class Malformed(Exception):
 class Cursor:
     """Steps through a stream in windows; refuses to go past its end."""
 
-    def __init__(self, stream: BinaryIO, size: int, *, at: int) -> None:
+    def __init__(self, stream: Stream, size: int, *, at: int) -> None:
         self._stream = stream
         self._size = size
         self._window = b""

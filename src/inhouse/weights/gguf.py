@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
 
 from inhouse.errors import WeightsError
-from inhouse.weights.cursor import NUMBERS, U32, U64, Cursor, Malformed
+from inhouse.weights.cursor import NUMBERS, U32, U64, Cursor, Malformed, Stream
 from inhouse.weights.ggml import FILE_TYPES, TENSOR_TYPES
 from inhouse.weights.header import Tensor
+from inhouse.weights.text import printable
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -94,7 +94,7 @@ def check(path: Path) -> None:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def read_header(stream: BinaryIO, size: int, *, label: str) -> GgufHeader:
+def read_header(stream: Stream, size: int, *, label: str) -> GgufHeader:
     """Of any seekable stream whose whole length is `size`; `label` names it in errors."""
     try:
         start = stream.read(8)
@@ -237,11 +237,6 @@ def _header(
         lists=MappingProxyType(metadata.lists),
         tensors=tensors,
     )
-
-
-def printable(text: str, most: int) -> str:
-    """What can be shown to people: no control characters, no endless line."""
-    return "".join(filter(str.isprintable, text))[:most]
 
 
 def _word(scalars: dict[str, Scalar], key: str) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from inhouse.errors import WeightsError
 from inhouse.weights import llamacpp_layers
-from inhouse.weights.gguf import GgufHeader, printable
+from inhouse.weights.facts import EXPERTS_MAX, LENGTH_MAX, Fact, Facts, Unknown
+from inhouse.weights.gguf import GgufHeader
 from inhouse.weights.header import Header
-from inhouse.weights.llamacpp_layers import LENGTH_MAX, Facts, Unknown
+from inhouse.weights.text import printable
 
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
-EXPERTS_MAX = 65_536
 
 
 def describe(parts: Sequence[GgufHeader], file_bytes: Sequence[int], *, label: str) -> Header:
@@ -25,7 +25,7 @@ def describe(parts: Sequence[GgufHeader], file_bytes: Sequence[int], *, label: s
     facts = _facts(first)
     attention, unknown = None, None
     try:
-        attention = llamacpp_layers.attention(facts)
+        attention = llamacpp_layers.attention(first.architecture or "", facts)
     except Unknown as reason:
         unknown = str(reason)
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
@@ -38,16 +38,16 @@ def describe(parts: Sequence[GgufHeader], file_bytes: Sequence[int], *, label: s
         attention=attention,
         attention_unknown=unknown,
         embedding=first.embedding,
-        feed_forward=_largest(facts, "feed_forward_length", first.layers),
-        expert_feed_forward=_largest(facts, "expert_feed_forward_length", first.layers),
-        experts=_one(facts, "expert_count", EXPERTS_MAX) or None,
-        experts_used=_one(facts, "expert_used_count", EXPERTS_MAX) or None,
+        feed_forward=facts.largest("feed_forward_length", first.layers or 1, LENGTH_MAX),
+        expert_feed_forward=facts.largest("expert_feed_forward_length", first.layers or 1, LENGTH_MAX),
+        experts=facts.known("expert_count", EXPERTS_MAX) or None,
+        experts_used=facts.known("expert_used_count", EXPERTS_MAX) or None,
         vocabulary=first.vocabulary,
         context_tokens=first.context_tokens,
         quantisation=first.file_type,
         tokenizer=_tokenizer(first),
         chat_template=_text(first, "tokenizer.chat_template"),
-        pooling=POOLINGS.get(_one(facts, "pooling_type", 255) or 0),
+        pooling=POOLINGS.get(facts.known("pooling_type", 255) or 0),
         licence=_shown(first, "general.license"),
         licence_url=_shown(first, "general.license.link"),
         tensors=tensors,
@@ -59,26 +59,12 @@ def describe(parts: Sequence[GgufHeader], file_bytes: Sequence[int], *, label: s
 def _facts(header: GgufHeader) -> Facts:
     """Texts are of no use there, and a float where a whole number belongs is told by whoever asks for it."""
     start = f"{header.architecture}."
-    values: dict[str, llamacpp_layers.Fact] = {
+    values: dict[str, Fact] = {
         key.removeprefix(start): value
         for key, value in (*header.scalars.items(), *header.lists.items())
         if key.startswith(start) and not isinstance(value, str)
     }
-    return Facts(header.architecture or "general", values)
-
-
-def _one(facts: Facts, key: str, most: int) -> int | None:
-    try:
-        return facts.one(key, most)
-    except Unknown:
-        return None
-
-
-def _largest(facts: Facts, key: str, layers: int | None) -> int | None:
-    try:
-        return max(facts.each(key, layers or 1, LENGTH_MAX) or (0,)) or None
-    except Unknown:
-        return None
+    return Facts(values, label=start)
 
 
 def _tokenizer(header: GgufHeader) -> str | None:

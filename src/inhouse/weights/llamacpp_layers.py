@@ -7,17 +7,10 @@ in words and no numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from inhouse.weights.facts import HEADS_MAX, LAYERS_MAX, LENGTH_MAX, Facts, Unknown
 from inhouse.weights.header import AttentionLayer
-
-LAYERS_MAX = 1_024
-HEADS_MAX = 65_536
-LENGTH_MAX = 2**20
-
-Numbers = tuple[int | float | bool, ...]
-Fact = int | float | Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,48 +100,9 @@ _SIGNS = {
 """Keys that tell of a state of another kind, for architectures that are not known here."""
 
 
-class Unknown(Exception):
-    """Why it cannot be told."""
-
-
-class Facts:
-    """The file's metadata below its architecture's name."""
-
-    def __init__(self, architecture: str, values: Mapping[str, Fact]) -> None:
-        self.architecture = architecture
-        self._values = values
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def one(self, key: str, most: int) -> int | None:
-        value = self._values.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-            raise Unknown(f"{self.architecture}.{key} is not a number up to {most}")
-        return value
-
-    def is_list(self, key: str) -> bool:
-        return isinstance(self._values.get(key), tuple)
-
-    def each(self, key: str, layers: int, most: int) -> tuple[int, ...] | None:
-        """One number for each layer, of a list or of one number for all."""
-        value = self._values.get(key)
-        if not isinstance(value, tuple):
-            one = self.one(key, most)
-            return None if one is None else (one,) * layers
-        if len(value) < layers:
-            raise Unknown(f"{self.architecture}.{key} has {len(value)} entries for {layers} layers")
-        for entry in value[:layers]:
-            if isinstance(entry, float) or not 0 <= entry <= most:
-                raise Unknown(f"{self.architecture}.{key} is not a list of numbers up to {most}")
-        return tuple(int(entry) for entry in value[:layers])
-
-
-def attention(facts: Facts) -> tuple[AttentionLayer, ...]:
+def attention(name: str, facts: Facts) -> tuple[AttentionLayer, ...]:
     """Raises `Unknown`."""
-    if reason := OTHER.get(facts.architecture) or next((why for sign, why in _SIGNS.items() if sign in facts), None):
+    if reason := OTHER.get(name) or next((why for sign, why in _SIGNS.items() if sign in facts), None):
         raise Unknown(reason)
     layers = facts.one("block_count", LAYERS_MAX)
     if not layers:
@@ -158,8 +112,8 @@ def attention(facts: Facts) -> tuple[AttentionLayer, ...]:
         raise Unknown("it does not say how many heads its layers have")
     kv_heads = facts.each("attention.head_count_kv", layers, HEADS_MAX) or heads
     embedding = facts.one("embedding_length", LENGTH_MAX)
-    windows = _windows(facts, layers)
-    kept = _kept(facts, layers)
+    windows = _windows(name, facts, layers)
+    kept = _kept(name, facts, layers)
     sizes = [_sizes(facts, heads, embedding, windowed=False), _sizes(facts, heads, embedding, windowed=True)]
     return tuple(
         AttentionLayer(heads[at], kv_heads[at], *sizes[windows[at] is not None], windows[at], keeps_kv=at < kept)
@@ -182,9 +136,9 @@ def _sizes(facts: Facts, heads: tuple[int, ...], embedding: int | None, *, windo
     return found[0], found[1]
 
 
-def _windows(facts: Facts, layers: int) -> tuple[int | None, ...]:
+def _windows(name: str, facts: Facts, layers: int) -> tuple[int | None, ...]:
     """The window of each layer, None for those that see everything."""
-    name, seeing_all = facts.architecture, (None,) * layers
+    seeing_all = (None,) * layers
     if name in WINDOW_IGNORED or (name == "exaone4" and layers != 64):
         return seeing_all
     own = WINDOWS.get(name)
@@ -205,13 +159,13 @@ def _windows(facts: Facts, layers: int) -> tuple[int | None, ...]:
     return tuple(tokens if flag else None for flag in flags) + (None,) * (layers - trunk)
 
 
-def _kept(facts: Facts, layers: int) -> int:
+def _kept(name: str, facts: Facts, layers: int) -> int:
     """How many of its layers, from the first, keep keys and values."""
-    if facts.architecture in ENCODERS:
+    if name in ENCODERS:
         return 0
-    if facts.architecture == "gemma3n":
+    if name == "gemma3n":
         return min(20, layers)
-    shared = facts.one("attention.shared_kv_layers", layers) or 0 if facts.architecture == "gemma4" else 0
+    shared = facts.one("attention.shared_kv_layers", layers) or 0 if name == "gemma4" else 0
     return layers - max(shared, _speculative(facts, layers))
 
 
