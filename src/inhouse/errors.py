@@ -3,7 +3,7 @@
     InhouseError                        has a message that names the thing, the limit and the way out
     ├── StackError                      inhouse.yaml, environment or flags: file, line, key, expected form
     ├── StateError                      the state folder: unreadable, read-only, full
-    ├── WeightsError                    weights: missing, corrupt, refused by the hub
+    ├── WeightsError                    weights: missing, corrupt, refused by the hub; WeightsUnreachable: try later
     ├── EngineStartError                an engine that did not start, with its own reason
     └── ApiError                        anything that a client of the API can be told
         ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota …
@@ -62,6 +62,12 @@ class StateError(InhouseError):
 
 class WeightsError(InhouseError):
     """Weights cannot be had or are not what they should be."""
+
+
+class WeightsUnreachable(WeightsError):
+    """Where the weights lie, nobody answers or whoever answers refuses; what is on this machine may serve."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: to be tried again later
 
 
 class EngineStartError(InhouseError):

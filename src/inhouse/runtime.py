@@ -34,7 +34,8 @@ from inhouse.telemetry.log import Log, place_of
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
-from inhouse.weights.sources import resolve
+from inhouse.weights.sources import is_here, obtain
+from inhouse.weights.wanted import wanted_of
 
 TICK_S = 0.25
 _SHARES_MAX = 10_000
@@ -88,8 +89,8 @@ class Parts:
 async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
     for spec in stack.models.values():  # a file that is not there is a mistake to be told before all else
-        if spec.source is not None and not spec.source.startswith("hf://"):
-            resolve(spec.source, base=Path.cwd(), progress=_silent)
+        if spec.source is not None and is_here(spec.source):
+            obtain(spec.source, wanted_of(spec, stack.weights, _silent))
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
@@ -149,6 +150,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
                 coroutine = serve_model(
                     lanes[name],
                     spec,
+                    stack.weights,
                     spec.source,
                     own,
                     sweepers=parts.sweepers,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
-from inhouse.config import ModelSpec
+from inhouse.config import ModelSpec, WeightsSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
 from inhouse.engines.choices import choose
@@ -22,7 +22,8 @@ from inhouse.engines.specs import UNKNOWN, known_of, spec_of
 from inhouse.errors import InhouseError
 from inhouse.weights.gguf import read_gguf
 from inhouse.weights.identity import identity
-from inhouse.weights.sources import resolve
+from inhouse.weights.sources import obtain
+from inhouse.weights.wanted import wanted_of
 
 _T = TypeVar("_T")
 
@@ -30,6 +31,7 @@ _T = TypeVar("_T")
 async def serve_model(
     lane: Lane,
     spec: ModelSpec,
+    weights: WeightsSpec,
     source: str,
     folder: Path,
     *,
@@ -48,7 +50,7 @@ async def serve_model(
         loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
 
     try:
-        file = await in_thread(lambda: resolve(source, base=Path.cwd(), progress=progress))
+        file = await in_thread(lambda: obtain(source, wanted_of(spec, weights, progress)).path)
         known = UNKNOWN
         if file.suffix == ".gguf":
             header = read_gguf(file)

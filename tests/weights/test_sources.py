@@ -80,7 +80,7 @@ def test_a_name_that_only_looks_split_is_one_file(name: str) -> None:
 def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
     error = refusal("gopher://host/m.gguf", tmp_path)
     assert "gopher://" in error.message
-    assert "hf://org/repo/file.gguf" in str(error.hint)
+    assert "hf://org/repo[/file.gguf]" in str(error.hint)
 
 
 def test_the_demo_model_comes_with_the_package(tmp_path: Path) -> None:

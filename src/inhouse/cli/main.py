@@ -1,6 +1,7 @@
 """`inhouse`: the commands, and the one place where a failure becomes a message and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly (flags, variables, `inhouse.yaml`), 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 used wrongly (flags, variables, `inhouse.yaml`), 75 weights that cannot be reached just
+now, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from inhouse.cli import (
     fake_engine,
     keys,
     models,
+    pull,
     route,
     serve,
     tenants,
@@ -44,6 +46,7 @@ app = typer.Typer(
 )
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=chat.EXAMPLES)(chat.chat)
+app.command(epilog=pull.EXAMPLES)(pull.pull)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.command(epilog=usage.EXAMPLES)(usage.usage)

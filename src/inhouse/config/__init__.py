@@ -15,6 +15,7 @@ from inhouse.config.requests import RequestsSpec
 from inhouse.config.schema import schema
 from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
 from inhouse.config.tenants import LimitsSpec, PriceSpec, TenantSpec
+from inhouse.config.weights import WeightsSpec
 
 __all__ = [
     "AuditSpec",
@@ -35,6 +36,7 @@ __all__ = [
     "Stack",
     "StackProblems",
     "TenantSpec",
+    "WeightsSpec",
     "base_url",
     "is_loopback",
     "load",

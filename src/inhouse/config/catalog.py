@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from inhouse.config.fields import Quantity, Section
 from inhouse.config.money import render_money
+from inhouse.config.sources import SOURCE_FORMS
 from inhouse.config.stack import Stack
 from inhouse.config.units import render_duration, render_percent, render_size
 
@@ -78,7 +79,7 @@ class Setting:
             "list": "a list such as [a, b]",
         }[self.kind]
         if self.path[-1] == "source":
-            words = "demo, a path to a .gguf file, or hf://org/repo/file.gguf[@revision]"
+            words = SOURCE_FORMS
         low = None if self.low is None else self._bound(self.low)
         if low is not None and self.high is not None:
             return f"{words} from {low} to {self._bound(self.high)}"

@@ -206,11 +206,11 @@ def _anchored(place: tuple[str, ...], value: object, base: Path) -> object:
         return value
     text = str(value)
     if key == "source":
-        is_path = text.startswith(("./", "../", "~")) or ("://" not in text and text.endswith(".gguf"))
+        is_path = "://" not in text and (text[:1] in (".", "~") or text.endswith(".gguf"))
         return _absolute(text, base) if is_path else text
     if key == "engine_binary":
         return _absolute(text, base) if "/" in text else text  # a bare name is looked up on PATH
-    if key in ("tls_cert", "tls_key", "state_dir", "ca_file", "from_file", "token_file"):
+    if key in ("tls_cert", "tls_key", "state_dir", "folder", "ca_file", "from_file", "token_file"):
         return _absolute(text, base)
     return value
 

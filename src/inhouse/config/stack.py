@@ -24,22 +24,26 @@ from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routes import RouteSpec, check_routes
 from inhouse.config.routing import RoutingSpec
+from inhouse.config.sources import SOURCE_FORMS, parse_source
 from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
 from inhouse.config.units import KIB, MIB
-
-HF_PATTERN = r"^hf://[^/\s]+/[^/\s]+/[^\s@]+\.gguf(@[^\s@]+)?$"
+from inhouse.config.weights import WeightsSpec
 
 
 def _source(source: str | None) -> str | None:
-    if source is None:
-        return None
-    is_path = source.startswith(("./", "../", "/", "~")) or ("://" not in source and source.endswith(".gguf"))
-    if not (source == "demo" or is_path or re.fullmatch(HF_PATTERN, source)):
-        raise ValueError("not a source")
+    if source is not None:
+        parse_source(source)
     return source
 
 
+def _sha256(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("not a SHA-256: it has 64 hexadecimal digits")
+    return text
+
+
 Source = Annotated[str | None, AfterValidator(_source)]
+Sha256 = Annotated[str | None, AfterValidator(_sha256)]
 
 
 class ModelSpec(Section):
@@ -47,8 +51,17 @@ class ModelSpec(Section):
 
     source: Source = setting(
         None,
-        "Where the weights are: `demo`, a path to a .gguf file, or `hf://org/repo/file.gguf[@revision]`.",
+        "Where the weights are: `demo`, a path, or an address that begins with hf://, s3://, oci:// or https://.",
         example="hf://ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf",
+    )
+    quant: str | None = setting(
+        None, "Which quantisation, where the `source` has several; without it Q4_K_M, or what comes near.",
+        example="Q8_0", min_length=1, max_length=32,
+    )  # fmt: skip
+    sha256: Sha256 = setting(
+        None,
+        "What the weights must hash to; of several files, the SHA-256 of what `sha256sum` prints for them.",
+        example="9b1c0f6e3d5a7c2b4f8e1d0a6c3b5e7f9a2d4c6e8b0f1a3c5d7e9b2f4a6c8e0d",
     )
     endpoints: list[EndpointText] = setting(
         [], "Engines that run already, in place of `source`; `dns://` and `k8s://` stand for all behind a name.",
@@ -269,6 +282,7 @@ class Stack(Section):
     kubernetes: KubernetesSpec = Field(
         default_factory=KubernetesSpec, description="The cluster that `k8s://` endpoints are in."
     )
+    weights: WeightsSpec = Field(default_factory=WeightsSpec, description="How weights are fetched and kept.")
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")
@@ -302,8 +316,7 @@ class Stack(Section):
                 raise contradiction(
                     ("models", name),
                     f"`models.{name}` lacks `source`",
-                    "expected form: demo, a path to a .gguf file, or hf://org/repo/file.gguf[@revision]; "
-                    "or `endpoints: [http://host:port]` for engines that run already",
+                    f"expected form: {SOURCE_FORMS}; or `endpoints: [http://host:port]` for engines that run already",
                 )
             check_place(name, spec)
         return self

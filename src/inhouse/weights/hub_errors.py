@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from inhouse.errors import WeightsError
+from inhouse.errors import WeightsError, WeightsUnreachable
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-_LARGER_DISK = "free some space, or set HF_HOME to a folder on a larger disk"
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the hub and its cache are; None is what the environment says (HF_ENDPOINT, HF_HOME, HF_TOKEN)."""
+    """Where the hub is and who asks; None is what the environment says (HF_ENDPOINT, HF_TOKEN)."""
 
     endpoint: str | None = None
-    cache_dir: Path | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -42,13 +37,9 @@ class HubFile:
     revision: str
 
 
-class NoAnswer(WeightsError):
-    """The hub was silent or refused, which says nothing about the file: one that is here already may serve."""
-
-
 @contextmanager
 def telling(file: HubFile, place: Place) -> Iterator[None]:
-    """The library's and the network's errors become `WeightsError`, of which some are `NoAnswer`."""
+    """The library's and the network's errors become `WeightsError`, of which some are `WeightsUnreachable`."""
     import httpx2
     from huggingface_hub import errors
 
@@ -56,7 +47,7 @@ def telling(file: HubFile, place: Place) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise NoAnswer(
+        raise WeightsUnreachable(
             f"{file.repo} is gated: its owner asks for consent first",
             hint=f"accept the terms at {at}/{file.repo}, then set HF_TOKEN to a token of that account "
             f"({at}/settings/tokens makes one)",
@@ -68,7 +59,7 @@ def telling(file: HubFile, place: Place) -> Iterator[None]:
     except errors.RemoteEntryNotFoundError as error:
         raise WeightsError(f"{file.repo} has no file '{file.name}'", hint=_nearest(file, place)) from error
     except errors.RepositoryNotFoundError as error:
-        raise NoAnswer(
+        raise WeightsUnreachable(
             f"there is no repository {file.repo} at {at}, or it is private",
             hint="check its spelling; for a private one set HF_TOKEN to a token that may read it",
         ) from error
@@ -80,24 +71,30 @@ def telling(file: HubFile, place: Place) -> Iterator[None]:
         raise WeightsError(f"'{file.repo}' cannot be a repository: {_one_line(error)}") from error
     except (errors.FileMetadataError, httpx2.InvalidURL, ValueError) as error:
         raise no_hub(at, str(error)) from error
-    except (OSError, RuntimeError) as error:  # hf_xet, the hub's fast transfer, raises RuntimeError too
-        raise _failed(file, error) from error
+    except OSError as error:
+        raise _unreachable(at, str(error)) from error
 
 
-def no_room(source: str, needed: int, folder: Path, free: int) -> WeightsError:
-    return WeightsError(
-        f"{source} needs {needed / 2**30:.2f} GiB of disk, {folder} has {free / 2**30:.2f} GiB free", hint=_LARGER_DISK
+def refusal(file: HubFile, place: Place, status: int) -> WeightsError:
+    """What a final status for a file's bytes means, after its metadata had been shown."""
+    if status in (401, 403):
+        return WeightsUnreachable(
+            f"{place.url} refuses to hand out {file.name} of {file.repo} (status {status})",
+            hint="set HF_TOKEN to a valid token that may read it",
+        )
+    return WeightsError(f"{place.url} answered {status} for {file.name} of {file.repo}", hint="try again later")
+
+
+def no_hub(at: str, reason: str) -> WeightsUnreachable:
+    return WeightsUnreachable(
+        f"{at} does not answer as a hub does: {_one_line(reason)}", hint="check HF_ENDPOINT and the proxy"
     )
-
-
-def no_hub(at: str, reason: str) -> NoAnswer:
-    return NoAnswer(f"{at} does not answer as a hub does: {_one_line(reason)}", hint="check HF_ENDPOINT and the proxy")
 
 
 def _refused(file: HubFile, at: str, error: HfHubHTTPError) -> WeightsError:
     status = error.response.status_code
     if status in (401, 403):
-        return NoAnswer(
+        return WeightsUnreachable(
             f"{at} refuses to show {file.repo} (status {status})",
             hint="set HF_TOKEN to a valid token that may read it; an invalid one is refused for public files too",
         )
@@ -106,22 +103,11 @@ def _refused(file: HubFile, at: str, error: HfHubHTTPError) -> WeightsError:
     return WeightsError(f"{at} answered {status} for {file.name} of {file.repo}", hint="try again; check HF_ENDPOINT")
 
 
-def _unreachable(at: str, reason: str) -> NoAnswer:
-    return NoAnswer(
+def _unreachable(at: str, reason: str) -> WeightsUnreachable:
+    return WeightsUnreachable(
         f"the hub at {at} cannot be reached: {_one_line(reason)}",
         hint="check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT, or name a local .gguf file as source",
     )
-
-
-def _failed(file: HubFile, error: OSError | RuntimeError) -> WeightsError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return WeightsError(f"the disk was full before {file.name} had come whole", hint=_LARGER_DISK)
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return WeightsError(
-            f"the cache cannot be written: {_one_line(error)}", hint="set HF_HOME to a folder that you may write"
-        )
-    return WeightsError(f"{file.name} of {file.repo} did not come whole: {_one_line(error)}", hint="try again")
 
 
 def _nearest(file: HubFile, place: Place) -> str:

@@ -1,22 +1,22 @@
-"""One source line of a model → a checked file on this machine, fetched if need be.
+"""One source line of a model → checked files on this machine, fetched if need be.
 
-A new kind of source is one file with a function `(source, wanted) -> Path` and one line in `SOURCES`.
+A new kind of source is one file with a function `(line, wanted) -> Got`, one line in `SOURCES` and its form in
+`config/sources.py`.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.resources
-import re
 from collections.abc import Callable
 from pathlib import Path
 
+from inhouse.config.sources import SOURCE_FORMS, SourceLine, parse_source
 from inhouse.errors import WeightsError
-from inhouse.weights import gguf
+from inhouse.weights.choose import INDEX
+from inhouse.weights.kept import got, pick
 from inhouse.weights.splits import parts
-from inhouse.weights.wanted import Progress, Wanted
-
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL)
+from inhouse.weights.wanted import Got, Progress, Wanted
 
 
 def resolve(source: str, *, base: Path, progress: Progress, offline: bool = False) -> Path:
@@ -25,17 +25,29 @@ def resolve(source: str, *, base: Path, progress: Progress, offline: bool = Fals
     `base` is the folder that relative paths start from. `progress` may be called from another thread. With `offline`
     only what is on this machine is used. Raises `WeightsError`.
     """
-    scheme = "demo" if source == "demo" else match[1] if (match := _SCHEME.fullmatch(source)) else "path"
-    fetch = SOURCES.get(scheme)
-    if fetch is None:
-        raise WeightsError(
-            f"no model can be fetched from '{scheme}://' (in '{source}')",
-            hint="a source is a path to a .gguf file, hf://org/repo/file.gguf, or demo",
-        )
-    return fetch(source, Wanted(base, progress, offline))
+    return obtain(source, Wanted(base, progress, offline)).path
 
 
-def demo(source: str, wanted: Wanted) -> Path:
+def obtain(source: str, wanted: Wanted) -> Got:
+    """The files of a model, whole and checked. Raises `WeightsError`."""
+    line = line_of(source)
+    return SOURCES[line.kind](line, wanted)
+
+
+def line_of(source: str) -> SourceLine:
+    """Raises `WeightsError`."""
+    try:
+        return parse_source(source)
+    except ValueError as error:
+        raise WeightsError(f"'{source}' names no weights: {error}", hint=f"a source is {SOURCE_FORMS}") from None
+
+
+def is_here(source: str) -> bool:
+    """Whether it lies on this machine by its nature, so that nothing has to be fetched."""
+    return line_of(source).kind in ("demo", "path")
+
+
+def demo(line: SourceLine, wanted: Wanted) -> Got:
     """The small model that comes with the package."""
     path = Path(str(importlib.resources.files("inhouse.weights") / "demo.gguf"))
     if not path.is_file():
@@ -43,28 +55,51 @@ def demo(source: str, wanted: Wanted) -> Path:
             f"the demo model is not in this installation ({path} is missing)",
             hint="install inhouse again, or name a model of your own as source",
         )
-    gguf.check(path)
-    return path
+    return got(line, path.parent, [path.name], "", wanted)
 
 
-def local(source: str, wanted: Wanted) -> Path:
-    """A file that is there already; of a split model, all of its parts."""
+def local(line: SourceLine, wanted: Wanted) -> Got:
+    """A file that is there already, of a split model all of its parts; or a folder with a model in it."""
     try:
-        named = wanted.base / Path(source).expanduser()
+        named = wanted.base / Path(line.place).expanduser()
     except RuntimeError as error:
-        raise WeightsError(f"the home folder in '{source}' is not known: {error}") from error
-    files = [named.with_name(part) for part in parts(named.name)]
-    for file in files:
-        _check_regular(file, named)
-        gguf.check(file)
-    return files[0]
+        raise WeightsError(f"the home folder in '{line.place}' is not known: {error}") from error
+    if _is_folder(named):
+        names = [path.relative_to(named).as_posix() for path in _files(named)]
+        return got(line, named, pick(line, names, wanted, lambda: named / INDEX), "", wanted)
+    names = list(parts(named.name))
+    for name in names:
+        _check_regular(named.with_name(name), named)
+    return got(line, named.parent, names, "", wanted)
 
 
-def fetched(source: str, wanted: Wanted) -> Path:
-    """A file of the Hugging Face hub."""
+def fetched(line: SourceLine, wanted: Wanted) -> Got:
+    """Files of the Hugging Face hub."""
     from inhouse.weights import hub
 
-    return hub.fetch(source, wanted)
+    return hub.fetch(line, wanted)
+
+
+def downloaded(line: SourceLine, wanted: Wanted) -> Got:
+    """A file of a web server."""
+    from inhouse.weights import web
+
+    return web.fetch(line, wanted)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and path.suffix != ".gguf"
+    except (OSError, ValueError):
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those in the folder and one level below it."""
+    try:
+        return sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be looked at: {error.strerror}") from error
 
 
 def _check_regular(file: Path, named: Path) -> None:
@@ -95,9 +130,10 @@ def _near(folder: Path, name: str) -> str:
     return f"in {folder} there is: " + ", ".join(difflib.get_close_matches(name, there, n=5, cutoff=0.5) or there[:5])
 
 
-SOURCES: dict[str, Callable[[str, Wanted], Path]] = {
+SOURCES: dict[str, Callable[[SourceLine, Wanted], Got]] = {
     "demo": demo,
     "path": local,
     "hf": fetched,
+    "https": downloaded,
 }
-"""Scheme → what fetches it."""
+"""Kind of source → what fetches it."""

@@ -1,13 +1,28 @@
-"""What every source is told beside its own line."""
+"""What every source is told beside its own line, and what it gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from inhouse.config.stack import ModelSpec
+from inhouse.config.weights import WeightsSpec
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and those that there will be, if known. What was here before counts as done."""
+
+Form = Literal["gguf", "folder", "any"]
+"""What the engine reads: a .gguf file, a folder with config, tokenizer and safetensors, or whatever there is."""
+
+
+def silent(done_bytes: int, total_bytes: int | None) -> None:
+    """A progress that nobody looks at."""
+
+
+GGUF_ENGINES = ("llamacpp", "llama-server", "ollama")
+"""Engines that read .gguf files; the others read folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +32,37 @@ class Wanted:
     progress: Progress
     offline: bool = False
     """Use only what is on this machine."""
+    form: Form = "gguf"
+    quant: str | None = None
+    """Which of several quantisations, such as `Q4_K_M`; None takes the best middle that there is."""
+    sha256: str | None = None
+    """What the files must hash to, whatever the place says (`digest.digest_of_all`)."""
+    papers: bool = False
+    """Licence and model card too, for those who hand the files on."""
+    into: Path | None = None
+    """A folder to put the files into, in place of the cache."""
+    spec: WeightsSpec = field(default_factory=WeightsSpec)
+
+
+def wanted_of(model: ModelSpec, spec: WeightsSpec, progress: Progress) -> Wanted:
+    """What the stack says of a model's weights."""
+    form: Form = "gguf" if model.engine in GGUF_ENGINES else "folder"
+    return Wanted(Path.cwd(), progress, spec.offline, form, model.quant, model.sha256, spec=spec)
+
+
+@dataclass(frozen=True, slots=True)
+class GotFile:
+    name: str
+    path: Path
+    digest: str
+    """`sha256:…`, or `git:…` for small files of the hub."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    path: Path
+    """What to give to an engine: the first .gguf file, or the folder."""
+    files: tuple[GotFile, ...]
+    version: str
+    """Commit, digest or ETag; empty for files that were there."""
