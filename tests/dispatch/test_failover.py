@@ -175,7 +175,7 @@ def test_what_cannot_go_on(fields: dict[str, Any], delta: dict[str, Any], reason
 def test_each_engine(engine: Any) -> None:
     """A text goes on at each; a chat at those that take a beginning of the answer."""
     chat = onward(call_of("/v1/chat/completions", stream=True).jobs[0], sent_of({"content": "a"}), engine, 0)
-    assert isinstance(chat, GoOn) == (engine.name in ("llamacpp", "llama-server", "vllm", "sglang"))
+    assert isinstance(chat, GoOn) == (engine.name in ("llamacpp", "llama-server", "vllm", "sglang", "transformers"))
     sent = sent_of({"text": "a"}, chat=False)
     assert isinstance(onward(call_of("/v1/completions", stream=True).jobs[0], sent, engine, 0), GoOn)
     ids = onward(call_of("/v1/completions", stream=True, prompt=[1, 2]).jobs[0], sent, engine, 0)

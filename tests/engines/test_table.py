@@ -29,6 +29,8 @@ COMMANDS = {
     "--max-concurrent-requests 16 --max-total-tokens 8192 --max-input-tokens 8191 --cuda-memory-fraction 0.9 "
     "--num-shard 1 --usage-stats off",
     "ollama": "ollama serve",
+    "transformers": "/models/chat --alias chat --host 0.0.0.0 --port 8000 --context 8192 --batch-max 16 "
+    "--prefill-tokens 2048 --threads 8",
     "tensorrt-llm": "trtllm-serve serve /models/chat --host 0.0.0.0 --port 8000 --backend pytorch "
     "--max_batch_size 16 --max_seq_len 8192 --kv_cache_free_gpu_memory_fraction 0.9 --tp_size 1",
 }
@@ -52,6 +54,9 @@ def test_the_command(name: str) -> None:
     if name == "llamacpp":
         assert found[2].endswith("llamacpp_child.py")
         assert found[3:] == COMMANDS["llama-server"].split()[1:]
+    elif name == "transformers":
+        assert found[1:5] == ["-P", "-m", "inhouse", "transformers-engine"]
+        assert found[5:] == COMMANDS[name].split()
     else:
         assert found == COMMANDS[name].split()
 
@@ -69,8 +74,9 @@ def test_what_is_started(engine: Engine) -> None:
     assert own[0] == "/opt/engine"
     assert own[-2:] == ["--own", "flag"]
     for way in engine.quantizations:
-        assert way in command(engine, replace(SPEC, quantization=way)) or engine.name == "tensorrt-llm"
-    if engine.quantizations:
+        quantized = command(engine, replace(SPEC, quantization=way))
+        assert way in quantized or engine.name == "tensorrt-llm" or quantized[-2:] == ["--quantize", "nf4"]
+    if engine.quantizations and engine.name != "transformers":
         assert "2" in command(engine, replace(SPEC, gpus=2))
     socket = command(engine, SPEC, Address(socket="/run/e.sock"))
     assert ("/run/e.sock" in socket) == engine.sockets
@@ -103,3 +109,7 @@ def test_a_model_that_ranks_in_llama_cpp() -> None:
 def test_a_model_that_only_embeds_in_vllm() -> None:
     assert "pooling" in command(ENGINES["vllm"], replace(SPEC, task="embed"))
     assert "--is-embedding" in command(ENGINES["sglang"], replace(SPEC, task="embed"))
+
+
+def test_a_model_that_only_embeds_in_our_own_engine() -> None:
+    assert "embed" in command(ENGINES["transformers"], replace(SPEC, task="embed"))

@@ -1,9 +1,11 @@
-"""`inhouse transformers-engine`: a server on Hugging Face's transformers, for models that no other engine here runs."""
+"""`inhouse transformers-engine`: a server on Hugging Face's transformers, and the same as a program of its own,
+`inhouse-transformers-engine`, to be named as `engine_binary` where torch lies in another environment."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -65,3 +67,11 @@ def transformers_engine(
         rules=Rules(rows_max=batch_max, wait_s=batch_wait, prefill_tokens_max=prefill_tokens),
     )
     run(settings, host, port)
+
+
+def program() -> NoReturn:
+    """`inhouse-transformers-engine`."""
+    from inhouse.cli.main import run
+
+    sys.argv.insert(1, "transformers-engine")
+    run()

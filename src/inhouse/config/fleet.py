@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 LOCAL_SLOTS_MAX = 256
 """llama.cpp takes no more."""
 
-EngineName = Literal["llamacpp", "llama-server", "vllm", "sglang", "tgi", "ollama", "tensorrt-llm", "openai"]
+EngineName = Literal[
+    "llamacpp", "llama-server", "vllm", "sglang", "tgi", "ollama", "tensorrt-llm", "transformers", "openai"
+]
 """Of each there is a row in `engines/table.ENGINES`."""
 
 _OF_A_SOURCE = ("replicas", "batch", "engine_binary", "engine_args", "task", "gpus", "gpu_memory", "quantization")

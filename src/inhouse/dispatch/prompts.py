@@ -77,7 +77,7 @@ def bound(job: Job) -> int:
 
 async def count(lane: Lane, job: Job) -> int | None:
     """The tokens of a prompt, as the engine counts them; None where it cannot be asked."""
-    if not lane.ready or job.source is None or not lane.engine.llama:
+    if not lane.ready or job.source is None or not lane.engine.counts:
         return None
     if job.path == CHAT:
         counted = await _asked(lane, CHAT + b"/input_tokens", job.body, _Counted)

@@ -135,7 +135,9 @@ class Engine:
     cpu: bool = False
     """It runs well on CPUs: where the stack does not say, the machine's threads decide how many requests at once."""
     llama: bool = False
-    """It has llama-server's own paths: /props, /slots, /tokenize, input_tokens."""
+    """It is a llama-server, with its ways: texts of unequal length do not share a batch, 503 means that it loads."""
+    counts: bool = False
+    """It counts tokens for others, by llama-server's paths: /slots, /tokenize, /detokenize, input_tokens."""
     continuing: Literal["", "asked", "always"] = ""
     """Whether a chat that ends with the assistant goes on with that message: never, where `continue_final_message` asks
     for it, or in any case."""

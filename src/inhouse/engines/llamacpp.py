@@ -86,6 +86,7 @@ LLAMACPP = Engine(
     slots=4,
     cpu=True,
     llama=True,
+    counts=True,
     continuing="always",
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
     formats=("gguf",),

@@ -10,6 +10,7 @@ from inhouse.engines.openai import OPENAI
 from inhouse.engines.sglang import SGLANG
 from inhouse.engines.tensorrt_llm import TENSORRT_LLM
 from inhouse.engines.tgi import TGI
+from inhouse.engines.transformers import TRANSFORMERS
 from inhouse.engines.vllm import VLLM
 
 ENGINES: dict[str, Engine] = {
@@ -20,5 +21,6 @@ ENGINES: dict[str, Engine] = {
     "tgi": TGI,
     "ollama": OLLAMA,
     "tensorrt-llm": TENSORRT_LLM,
+    "transformers": TRANSFORMERS,
     "openai": OPENAI,
 }

@@ -197,7 +197,7 @@ class _Doors:
         shown = []
         for lane in self._parts.lanes.values():
             queue = lane.turns.queue
-            asks = lane.ready and lane.engine.llama
+            asks = lane.ready and lane.engine.counts
             found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if asks else []
             counts = {"capacity": queue.capacity, "in_service": queue.serving, "waiting": queue.waiting}
             shown.append({"model": lane.model, "state": lane.state, **counts, "slots": found})
@@ -257,7 +257,7 @@ async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) 
     """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
     if not lane.ready:
         raise lane.unready()
-    if not lane.engine.llama:
+    if not lane.engine.counts:
         raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not count tokens for others")
     reply = await lane.pool().request(method, path, body)
     answer = await reply.read()
