@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inhouse.config import Stack, state_folder
+from inhouse.config import Stack
 from inhouse.core import ANONYMOUS, Endpoint, Identity, ReplicaReport, Report
 from inhouse.dispatch.holdings import watch_process
 from inhouse.dispatch.lane import Lane, Share
@@ -24,10 +24,7 @@ from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
-from inhouse.store.ledger_leased import LeasedLedger
-from inhouse.store.ledger_sqlite import SqliteLedger
-from inhouse.store.routes import SqliteRoutes
-from inhouse.store.sqlite import SqliteStore
+from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Log, place_of
@@ -71,7 +68,8 @@ class Parts:
     metrics: Metrics
     recent: Recent
     alarm: Alarm
-    state_dir: Path
+    stores: Stores
+    """Where the state is."""
     refresh_keys: Callable[[], None]
     """To be called after a key was changed here: it holds at once."""
     audit: Audit
@@ -94,18 +92,19 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
-        folder = state_folder(stack, environ)
+        stores = Stores.of(stack, environ)
+        folder = stores.state_dir
         audit = exits.enter_context(auditing(stack, folder, log))
-        store = exits.enter_context(contextlib.closing(SqliteStore(folder)))
+        store = exits.enter_context(contextlib.closing(stores.keys()))
         alarm = Alarm(log)
         auth = authenticator(stack, environ, store, log, alarm, audit, report)
-        ledger = SqliteLedger(folder)
-        leased = exits.enter_context(contextlib.closing(LeasedLedger(ledger)))
-        quotas = Quotas(stack, leased, tell=alarm.state)
+        opened = stores.gateway_ledger()
+        ledger = exits.enter_context(contextlib.closing(opened.ledger))
+        quotas = Quotas(stack, ledger, clock=ledger.now, tell=alarm.state)
         exits.callback(quotas.close)
         lanes = {name: lane_of(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
-        routes = exits.enter_context(contextlib.closing(SqliteRoutes(folder)))
+        routes = exits.enter_context(contextlib.closing(stores.routes()))
         clock = asyncio.get_running_loop().time
         ways = Ways(stack, lanes, log, metrics, audit, routes, clock, seed=secrets.randbits(32))
         metrics.canaries = ways.readings
@@ -124,7 +123,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             metrics,
             recent,
             alarm,
-            folder,
+            stores,
             auth.refresh,
             audit,
         )
@@ -134,8 +133,9 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         sockets = Path(exits.enter_context(_temporary_folder()))
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),
-            asyncio.create_task(_checkpoint(ledger), name="checkpoint"),
         ]
+        if opened.checkpoint is not None:
+            tasks.append(asyncio.create_task(_checkpoint(opened.checkpoint), name="checkpoint"))
         for index, (name, spec) in enumerate(stack.models.items()):
             own = sockets / str(index)
             own.mkdir(mode=0o700)
@@ -260,12 +260,12 @@ async def _tick(parts: Parts) -> None:
         await asyncio.sleep(TICK_S)
 
 
-async def _checkpoint(ledger: SqliteLedger) -> None:
+async def _checkpoint(checkpoint: Callable[[], None]) -> None:
     """Keeps the copying of the database's log out of the requests. What cannot be written, `_tick` reports."""
     while True:
         await asyncio.sleep(_CHECKPOINT_S)
         with contextlib.suppress(InhouseError):
-            await in_thread(ledger.checkpoint)
+            await in_thread(checkpoint)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

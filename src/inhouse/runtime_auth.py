@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from inhouse.config import IssuerSpec, Stack, state_folder
 from inhouse.core import KeyMinted, Report
-from inhouse.store.sqlite import SqliteStore
+from inhouse.store.contract import KeyStore
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
@@ -20,7 +20,7 @@ from inhouse.tenancy.oidc import IssuerReport, OidcSettings, token_prover
 def authenticator(
     stack: Stack,
     environ: Mapping[str, str],
-    store: SqliteStore,
+    store: KeyStore,
     log: Log,
     alarm: Alarm,
     audit: Audit,

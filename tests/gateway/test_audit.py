@@ -21,6 +21,7 @@ from inhouse.config import Stack
 from inhouse.errors import StateError
 from inhouse.store.audit_read import oldest, verify
 from inhouse.store.sqlite import SqliteStore
+from inhouse.store.stores import Stores
 from inhouse.tenancy import keys
 from inhouse.tenancy.desk import KeyDesk
 from inhouse.tenancy.key_acts import command_line_user
@@ -350,7 +351,7 @@ def test_a_key_whose_making_cannot_be_recorded(tmp_path: Path) -> None:
     """Is not made."""
     with SqliteStore(tmp_path) as store:
         (tmp_path / "audit").write_text("in the way")
-        desk = KeyDesk(tmp_path, Stack())
+        desk = KeyDesk(Stores(tmp_path), Stack())
         with pytest.raises(StateError, match="audit"):
             desk.create(note="", lifetime_s=None, rights=keys.Rights(), now=1.0, by="cli:me")
         assert store.list() == ()

@@ -21,21 +21,20 @@ from inhouse.store.ledger import (
     UsageRow,
     Use,
 )
+from inhouse.store.ledger_asked import AskedLedger
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_memory import MemoryLedger
-from inhouse.store.ledger_sqlite import SqliteLedger
+from ledgers import LEDGERS, opened
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 START = Now(wall_us=20_000 * DAY, steady_us=1_000 * SECOND)
 
 
-@pytest.fixture(params=["memory", "sqlite", "leased"])
+@pytest.fixture(params=LEDGERS)
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    made: Ledger = MemoryLedger() if request.param == "memory" else SqliteLedger(tmp_path)
-    made = LeasedLedger(made) if request.param == "leased" else made
-    yield made
-    made.close()
+    with opened(request.param, tmp_path, request.getfixturevalue) as made:
+        yield made
 
 
 def later(seconds: float, start: Now = START) -> Now:
@@ -211,7 +210,7 @@ def test_rates_are_those_of_the_tightest_scope(ledger: Ledger) -> None:
     assert second.tokens_rate is not None
     assert second.tokens_rate.remaining == 900
     # what lies idle in a lease is held: all of it is there again a minute from now at the latest
-    assert second.tokens_rate.reset_us == (60 if isinstance(ledger, LeasedLedger) else 30) * SECOND
+    assert second.tokens_rate.reset_us == (60 if isinstance(ledger, LeasedLedger | AskedLedger) else 30) * SECOND
 
 
 def test_usage_adds_up_and_is_found_by_what_is_asked(ledger: Ledger) -> None:

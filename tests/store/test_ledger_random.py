@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -13,6 +17,8 @@ from inhouse.store.ledger import Demand, Ledger, Limits, Now, Refusal, Reservati
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_memory import MemoryLedger
 from inhouse.store.ledger_sqlite import SqliteLedger
+from ledgers import redis_ledger
+from services import Service, redis_server
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -251,6 +257,81 @@ class TwoLeased(Leased):
         self.folder.cleanup()
 
 
+class TwoGateways(Machine):
+    """Two gateways on one Redis; one of them falls silent with what it holds and is charged when its lease runs out."""
+
+    lease_s = 500.0
+
+    def opened(self) -> list[Ledger]:
+        self.prefix = secrets.token_hex(6)
+        return [self.one(), self.one()]
+
+    def one(self) -> Ledger:
+        return redis_ledger(server(), prefix=self.prefix, lease_s=self.lease_s)
+
+    @rule(seconds=st.sampled_from([0.001, 0.9, 7.0, 30.0, 61.0]))
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds)
+        for ledger in self.ledgers:
+            ledger.sweep(self.now)
+
+    @rule()
+    def crash(self) -> None:
+        left = [reservation for (process, _), reservation in self.holders.items() if process == 1]
+        self.ledgers[1].close()
+        self.ledgers[1] = self.one()
+        for _ in range(5):
+            self.true_us += round(self.lease_s / 4 * SECOND)
+            self.ledgers[0].sweep(self.now)
+        for scope in LIMITS:
+            self.ledgers[0].live(scope, self.now)
+        for reservation in left:
+            del self.holders[1, reservation.number]
+            self.charge(1, reservation, reservation.tokens, reservation.money)
+
+
+class TwoLeasedGateways(TwoGateways):
+    """The same, with requests served out of leases."""
+
+    def one(self) -> Ledger:
+        return LeasedLedger(super().one(), part=2)
+
+    def nothing_is_lost(self) -> None:
+        """Looked at now and then only, for a look gives back what lies idle."""
+
+    @rule()
+    def look(self) -> None:
+        for ledger in self.ledgers:
+            ledger.live("tenant:a", self.now)
+        Machine.nothing_is_lost(self)
+
+    @rule()
+    def crash(self) -> None:
+        for scope in LIMITS:
+            self.ledgers[1].live(scope, self.now)
+        super().crash()
+
+    def might_not_fit(self, scope: str, tokens: int, money: int) -> bool:
+        return True  # what lies idle in the other gateway may stand in the way
+
+
+_servers = contextlib.ExitStack()
+
+
+def server() -> Service:
+    """One Redis for all machines, ended with the suite."""
+    if not hasattr(_servers, "made"):
+        folder = Path(_servers.enter_context(tempfile.TemporaryDirectory()))
+        _servers.made = _servers.enter_context(redis_server(folder))  # type: ignore[attr-defined]
+    return _servers.made  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ended() -> Iterator[None]:
+    yield
+    _servers.close()
+
+
 TestInOneProcess = Machine.TestCase
 TestInOneProcess.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestInTwoProcesses = TwoProcesses.TestCase
@@ -259,3 +340,7 @@ TestLeased = Leased.TestCase
 TestLeased.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestTwoLeased = TwoLeased.TestCase
 TestTwoLeased.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestTwoGateways = TwoGateways.TestCase
+TestTwoGateways.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestTwoLeasedGateways = TwoLeasedGateways.TestCase
+TestTwoLeasedGateways.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -16,6 +16,7 @@ from inhouse.config import Stack
 from inhouse.errors import BadRequest, Conflict, NotFound, Unauthorized
 from inhouse.store.ledger import Limits
 from inhouse.store.sqlite import SqliteStore
+from inhouse.store.stores import Stores
 from inhouse.tenancy import keys
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.desk import KeyDesk
@@ -87,7 +88,7 @@ def test_a_temporary_key_works_in_its_block_only(tmp_path: Path) -> None:
     """It is live inside and revoked after, also when the block fails; killed processes leave one that expires."""
     with SqliteStore(tmp_path) as store:
         auth = Authenticator(store)
-        desk = KeyDesk(tmp_path, Stack())
+        desk = KeyDesk(Stores(tmp_path), Stack())
         made = desk.temporary(note="inhouse chat", lifetime_s=60, rights=keys.Rights(), by="cli:me")
         with pytest.raises(RuntimeError), made as key:  # noqa: PT012
             header = b"Bearer " + key.encode()

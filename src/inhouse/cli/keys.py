@@ -246,9 +246,12 @@ def _folder(reading: Reading) -> Path:
 
 
 def _desk(reading: Reading) -> KeyDesk:
+    import os
+
+    from inhouse.store.stores import Stores
     from inhouse.tenancy.desk import KeyDesk
 
-    return KeyDesk(_folder(reading), reading.stack)
+    return KeyDesk(Stores.of(reading.stack, os.environ), reading.stack)
 
 
 def _by() -> str:

@@ -111,13 +111,15 @@ def _trust(stack: Stack) -> SSLContext | None:
 
 @contextmanager
 def _made_key(target: Target, note: str, role: str) -> Iterator[str]:
+    from inhouse.store.stores import Stores
     from inhouse.tenancy.desk import KeyDesk
     from inhouse.tenancy.key_acts import command_line_user
     from inhouse.tenancy.keys import Rights
 
-    folder = target.state_folder()
+    stores = Stores.of(target.stack(), os.environ)
+    folder = stores.state_dir
     rights, by = Rights(roles=frozenset({role} - {""})), command_line_user()
-    made = KeyDesk(folder, target.stack()).temporary(note=note, lifetime_s=KEY_LIFETIME_S, rights=rights, by=by)
+    made = KeyDesk(stores, target.stack()).temporary(note=note, lifetime_s=KEY_LIFETIME_S, rights=rights, by=by)
     try:
         key = made.__enter__()
     except (InhouseError, OSError) as error:

@@ -59,13 +59,13 @@ def _rows(config: Path | None, state_dir: Path | None, *, only: str | None) -> t
     import os
     from contextlib import closing
 
-    from inhouse.config import load, state_folder
+    from inhouse.config import load
     from inhouse.store.ledger import now
-    from inhouse.store.ledger_sqlite import SqliteLedger
+    from inhouse.store.stores import Stores
     from inhouse.tenancy.standing import standings
 
     stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
-    with closing(SqliteLedger(state_folder(stack, os.environ))) as ledger:
+    with closing(Stores.of(stack, os.environ).ledger()) as ledger:
         return stack.currency, standings(stack, ledger, now(), only=only)
 
 

@@ -46,9 +46,9 @@ def usage(
     import time
     from contextlib import closing
 
-    from inhouse.config import load, state_folder
+    from inhouse.config import load
     from inhouse.errors import BadRequest, StackError
-    from inhouse.store.ledger_sqlite import SqliteLedger
+    from inhouse.store.stores import Stores
     from inhouse.tenancy import usage as accounting
 
     try:
@@ -57,7 +57,7 @@ def usage(
     except BadRequest as error:
         raise StackError(error.message, where=f"--{error.param}") from None
     stack = load(config, environ=os.environ, flags={"state_dir": state_dir})
-    with closing(SqliteLedger(state_folder(stack, os.environ))) as ledger:
+    with closing(Stores.of(stack, os.environ).ledger()) as ledger:
         rows = accounting.added_up(ledger.usage(wanted), columns)
     if as_json:
         import json

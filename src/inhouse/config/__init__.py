@@ -14,6 +14,7 @@ from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.schema import schema
 from inhouse.config.stack import AuthSpec, GatewaySpec, LogSpec, ModelSpec, Stack, base_url, is_loopback, state_folder
+from inhouse.config.store import PostgresSpec, RedisSpec, StoreSpec
 from inhouse.config.tenants import LimitsSpec, PriceSpec, TenantSpec
 from inhouse.config.weights import WeightsSpec
 
@@ -29,12 +30,15 @@ __all__ = [
     "LimitsSpec",
     "LogSpec",
     "ModelSpec",
+    "PostgresSpec",
     "PriceSpec",
     "Problem",
     "Reading",
+    "RedisSpec",
     "RequestsSpec",
     "Stack",
     "StackProblems",
+    "StoreSpec",
     "TenantSpec",
     "WeightsSpec",
     "base_url",

@@ -25,6 +25,7 @@ from inhouse.config.requests import RequestsSpec
 from inhouse.config.routes import RouteSpec, check_routes
 from inhouse.config.routing import RoutingSpec
 from inhouse.config.sources import SOURCE_FORMS, parse_source
+from inhouse.config.store import StoreSpec
 from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
 from inhouse.config.units import KIB, MIB
 from inhouse.config.weights import WeightsSpec
@@ -283,6 +284,9 @@ class Stack(Section):
         default_factory=KubernetesSpec, description="The cluster that `k8s://` endpoints are in."
     )
     weights: WeightsSpec = Field(default_factory=WeightsSpec, description="How weights are fetched and kept.")
+    store: StoreSpec = Field(
+        default_factory=StoreSpec, description="Where state is, for more gateways than those of one machine."
+    )
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")

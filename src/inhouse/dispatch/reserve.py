@@ -31,13 +31,13 @@ async def reserve(
     if prompts.counted is None and _cramped(lane, call, terms, prompts):
         await prompts.count()
     try:
-        return _held(quotas, identity, lane, call, terms, prompts)
+        return await _held(quotas, identity, lane, call, terms, prompts)
     except (RateLimited, RequestExceedsQuota) as error:
         if isinstance(error, RateLimited) and not error.fewer_tokens_help:
             raise  # a count would change nothing
         if prompts.counted is not None or await prompts.count() is None:
             raise
-        return _held(quotas, identity, lane, call, terms, prompts)
+        return await _held(quotas, identity, lane, call, terms, prompts)
 
 
 def _cramped(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> bool:
@@ -54,7 +54,7 @@ def _share(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> int:
     return max(1, (room - prompts.most) // len(call.jobs))
 
 
-def _held(
+async def _held(
     quotas: Quotas, identity: Identity, lane: Lane, call: Call, terms: Terms, prompts: Prompts
 ) -> tuple[Call, Bound, Hold]:
     longest = 0
@@ -62,10 +62,10 @@ def _held(
         if job.answer_tokens_max is None:
             share = _share(lane, call, terms, prompts)
             jobs = tuple([job if job.answer_tokens_max is not None else _limited(job, share) for job in call.jobs])
-            return _held(quotas, identity, lane, msgspec.structs.replace(call, jobs=jobs), terms, prompts)
+            return await _held(quotas, identity, lane, msgspec.structs.replace(call, jobs=jobs), terms, prompts)
         longest = max(longest, job.answer_tokens_max)
     bound = Bound(prompts.most, longest, len(call.jobs))
-    return call, bound, quotas.reserve(identity, lane.model, bound, terms)
+    return call, bound, await quotas.reserve_soon(identity, lane.model, bound, terms)
 
 
 def _limited(job: Job, answer_tokens: int) -> Job:

@@ -22,8 +22,7 @@ from inhouse.core import Identity
 from inhouse.errors import BadRequest, StateError, StateUnavailable
 from inhouse.gateway.body import read_body
 from inhouse.runtime import Parts
-from inhouse.store.ledger import UsageRow, now
-from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.ledger import Ledger, UsageRow, now
 from inhouse.tenancy import standing, usage, wanted
 from inhouse.tenancy.desk import KeyDesk, shown
 from inhouse.tenancy.keys import Minted
@@ -41,7 +40,7 @@ class AdminKeys:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._desk = KeyDesk(parts.state_dir, parts.stack)
+        self._desk = KeyDesk(parts.stores, parts.stack)
 
     async def list(self, request: Request) -> Response:
         """Needs `keys.read`."""
@@ -126,9 +125,9 @@ class AdminKeys:
         rows = await self._at_ledger(lambda ledger: standing.standings(stack, ledger, now(), only=only))
         return _json({"currency": stack.currency, "tenants": [standing.shown(row) for row in rows]})
 
-    async def _at_ledger(self, work: Callable[[SqliteLedger], _T]) -> _T:
+    async def _at_ledger(self, work: Callable[[Ledger], _T]) -> _T:
         def look() -> _T:
-            with closing(SqliteLedger(self._parts.state_dir)) as ledger:
+            with closing(self._parts.stores.ledger()) as ledger:
                 return work(ledger)
 
         return await self._act(look)

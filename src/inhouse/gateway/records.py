@@ -57,7 +57,7 @@ class Records:
 
     def _page(self, asked: _Asked) -> Page:
         try:
-            return page(newest(self._parts.state_dir, before=asked.before), asked.wanted, limit=asked.limit)
+            return page(newest(self._parts.stores.state_dir, before=asked.before), asked.wanted, limit=asked.limit)
         except StateError as error:
             self._parts.log.event("error", "audit cannot be read", reason=error.message)
             raise StateUnavailable(

@@ -209,6 +209,8 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
     granted: Amounts
     requests_rate: Rate | None = None
     tokens_rate: Rate | None = None
+    until_us: int | None = None
+    """On the caller's steady clock: after it the ledger may have charged the lease, unless it is renewed."""
 
 
 class Ledger(Protocol):

@@ -97,6 +97,17 @@ class Account(msgspec.Struct, array_like=True):
             period.tokens_used += spent.tokens
             period.money_used += spent.money
 
+    def revive(self, amounts: Amounts, day: int) -> None:
+        """Holds again what was held and then charged as a whole. What windows count, they count for their minute."""
+        self.leased_requests += amounts.requests
+        self.open_requests += amounts.open
+        self.open_tokens += amounts.tokens
+        for period in (_period(self.days, day), _period(self.months, month_of(day))):
+            period.tokens_used = max(0, period.tokens_used - amounts.tokens)
+            period.money_used = max(0, period.money_used - amounts.money)
+            period.tokens_held += amounts.tokens
+            period.money_held += amounts.money
+
     def room(self, limits: Limits, now: Now) -> Amounts:
         """What is left below every limit. After `advance`."""
         day, month = _period(self.days, now.wall_us // DAY_US), _period(self.months, month_of(now.wall_us // DAY_US))

@@ -36,7 +36,7 @@ def refuse(pairs: Pairs, need: Amounts, now: Now) -> Refusal | None:
         short += account.shortages(demand, need, now)
     if not short:
         return None
-    requests_rate, tokens_rate = _rates(pairs, now)
+    requests_rate, tokens_rate = rates(pairs, now)
     return Refusal(
         shortages=tuple(short),
         retry_after_us=max(shortage.retry_after_us for shortage in short),
@@ -55,7 +55,7 @@ def take(pairs: Pairs, tokens: int, money: int, now: Now, number: int) -> Reserv
     for account, _ in pairs:
         account.hold(one_request(tokens, money), day)
         account.settle(Amounts(requests=1), NONE, day, now.steady_us)  # it counts from now on, whatever becomes of it
-    requests_rate, tokens_rate = _rates(pairs, now)
+    requests_rate, tokens_rate = rates(pairs, now)
     return Reservation(
         number=number,
         scopes=tuple([demand.scope for _, demand in pairs]),
@@ -87,7 +87,9 @@ def renew(pairs: Pairs, renewal: Renewal, now: Now) -> tuple[Amounts, Refusal | 
     refusal = refuse(pairs, renewal.need, now) if renewal.need != NONE else None
     if refusal is not None:
         return NONE, refusal
-    granted = renewal.need + renewal.want.least(_spare(pairs, renewal, now)) if renewal.want != NONE else renewal.need
+    granted = renewal.need
+    if renewal.want != NONE:
+        granted += renewal.want.least(spare(pairs, renewal.need, renewal.part, now))
     for account, _ in pairs:
         account.hold(granted, renewal.day)
     return granted, None
@@ -102,22 +104,22 @@ def charge_lost(pairs: Pairs, renewal: Renewal) -> None:
 
 def renewed(pairs: Pairs, number: int, granted: Amounts, now: Now) -> Renewed:
     """The answer to a renewal that was not refused."""
-    requests_rate, tokens_rate = _rates(pairs, now)
+    requests_rate, tokens_rate = rates(pairs, now)
     return Renewed(number=number, granted=granted, requests_rate=requests_rate, tokens_rate=tokens_rate)
 
 
-def _spare(pairs: Pairs, renewal: Renewal, now: Now) -> Amounts:
+def spare(pairs: Pairs, need: Amounts, part: int, now: Now) -> Amounts:
     """What a lease may have beyond what one request needs."""
-    rooms = [account.room(demand.limits, now) - renewal.need for account, demand in pairs]
+    rooms = [account.room(demand.limits, now) - need for account, demand in pairs]
     return Amounts(
-        max(0, min(room.requests for room in rooms)) // renewal.part,
-        max(0, min(room.open for room in rooms)) // renewal.part,
-        max(0, min(room.tokens for room in rooms)) // renewal.part,
-        max(0, min(room.money for room in rooms)) // renewal.part,
+        max(0, min(room.requests for room in rooms)) // part,
+        max(0, min(room.open for room in rooms)) // part,
+        max(0, min(room.tokens for room in rooms)) // part,
+        max(0, min(room.money for room in rooms)) // part,
     )
 
 
-def _rates(pairs: Pairs, now: Now) -> tuple[Rate | None, Rate | None]:
+def rates(pairs: Pairs, now: Now) -> tuple[Rate | None, Rate | None]:
     """The tightest limits per minute, of requests and of tokens. After `advance`."""
     requests: Rate | None = None
     tokens: Rate | None = None

@@ -20,6 +20,7 @@ from inhouse.store.ledger import (
 )
 from inhouse.store.ledger_account import Account
 from inhouse.store.ledger_booking import advance, give_back, one_request, refuse, renew, renewed, take
+from inhouse.store.usage_sums import UsageSums
 
 
 class MemoryLedger:
@@ -30,7 +31,7 @@ class MemoryLedger:
         self._accounts: dict[str, Account] = {}
         self._open: set[int] = set()
         self._number = 0
-        self._usage: dict[tuple[int, str, str, str], UsageRow] = {}
+        self._usage = UsageSums()
 
     def reserve(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Reservation | Refusal:
         with self._lock:
@@ -76,32 +77,14 @@ class MemoryLedger:
 
     def count(self, rows: Iterable[UsageRow]) -> None:
         with self._lock:
-            for row in rows:
-                place = (row.day, row.tenant, row.key_id, row.model)
-                known = self._usage.get(place)
-                self._usage[place] = row if known is None else _added(known, row)
+            self._usage.add(rows)
 
     def usage(self, wanted: UsageFilter) -> tuple[UsageRow, ...]:
         with self._lock:
-            return tuple(row for _, row in sorted(self._usage.items()) if _is_wanted(row, wanted))
+            return tuple(row for row in self._usage.rows() if _is_wanted(row, wanted))
 
     def close(self) -> None:
         return None
-
-
-def _added(one: UsageRow, other: UsageRow) -> UsageRow:
-    """Both have the same day, tenant, key and model."""
-    return UsageRow(
-        one.day,
-        one.tenant,
-        one.key_id,
-        one.model,
-        one.requests + other.requests,
-        one.prompt_tokens + other.prompt_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.money + other.money,
-    )
 
 
 def _is_wanted(row: UsageRow, wanted: UsageFilter) -> bool:

@@ -1,7 +1,8 @@
 """The one place where a connection to Redis or Valkey is made: address, user, password, TLS, Sentinel, Cluster.
 
-A `Link` is the place as the stack names it, with what is secret read; `connect` opens a client on the event loop. What
-is done with the client is not here. Replies come in RESP2's shapes and as bytes, whatever the client's defaults are.
+A `Link` is the place as the stack names it, with what is secret read; `connect` opens a client on the event loop,
+`connect_blocking` one for a thread. What is done with the client is not here. Replies come in RESP2's shapes and as
+bytes, whatever the client's defaults are.
 """
 
 from __future__ import annotations
@@ -58,6 +59,34 @@ class Link:
             sentinel: Any = Sentinel(list(self.hosts), sentinel_kwargs=kwargs, db=self.database, **usual)  # type: ignore[no-untyped-call]
             client: Redis = sentinel.master_for(self.service)
             return client
+        if self.socket is not None:
+            return Redis(unix_socket_path=self.socket, db=self.database, **usual)
+        host, port = self.hosts[0]
+        return Redis(host=host, port=port, db=self.database, **usual)
+
+    def connect_blocking(self) -> Any:
+        """The same for a thread. It tells nothing twice: a call that fails has failed. Close it with `close`."""
+        from redis import Redis, RedisCluster
+        from redis.backoff import NoBackoff
+        from redis.cluster import ClusterNode
+        from redis.retry import Retry
+        from redis.sentinel import Sentinel
+
+        usual: dict[str, Any] = {
+            "socket_timeout": self.timeout_s,
+            "socket_connect_timeout": self.timeout_s,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            **self.options,
+        }
+        if self.kind == "cluster":
+            nodes: list[Any] = [ClusterNode(host, port) for host, port in self.hosts]  # type: ignore[no-untyped-call]
+            return RedisCluster(startup_nodes=nodes, **usual)
+        if self.kind == "sentinel":
+            kwargs = {"socket_timeout": self.timeout_s, "protocol": 2}
+            kwargs |= {name: value for name, value in self.options.items() if name.startswith("ssl")}
+            sentinel: Any = Sentinel(list(self.hosts), sentinel_kwargs=kwargs, db=self.database, **usual)  # type: ignore[no-untyped-call]
+            return sentinel.master_for(self.service)
         if self.socket is not None:
             return Redis(unix_socket_path=self.socket, db=self.database, **usual)
         host, port = self.hosts[0]

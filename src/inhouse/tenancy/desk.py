@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from inhouse.config import Stack, render_moment
 from inhouse.config.money import render_money
 from inhouse.errors import Conflict
 from inhouse.store.contract import Key
-from inhouse.store.sqlite import SqliteStore
+from inhouse.store.stores import Stores
 from inhouse.tenancy import keys
 from inhouse.tenancy.declared import record
 from inhouse.tenancy.key_acts import Tell, recorded
@@ -41,24 +40,24 @@ class Listed:
 
 
 class KeyDesk:
-    """Keys of one state folder and one stack. Every act may raise `StateError`.
+    """Keys of one stack. Every act may raise `StateError`.
 
     `by` is who does it, for the audit: a key's id, or `key_acts.command_line_user()`.
     """
 
-    def __init__(self, state_dir: Path, stack: Stack) -> None:
-        self._state_dir = state_dir
+    def __init__(self, stores: Stores, stack: Stack) -> None:
+        self._stores = stores
         self._stack = stack
 
     def list(self) -> list[Listed]:
         """Declared keys in the order of the file, then those of the store, the oldest first."""
         declared = [Listed(record(name, spec), spec.reference) for name, spec in self._declared().items()]
-        with SqliteStore(self._state_dir) as store:
+        with closing(self._stores.keys()) as store:
             return declared + [self.listed(key) for key in store.list()]
 
     def create(self, *, note: str, lifetime_s: float | None, rights: Rights, now: float, by: str) -> Minted:
         """Raises `BadRequest`."""
-        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+        with self._recorded(by) as tell, closing(self._stores.keys()) as store:
             minted = keys.mint(store, note=note, lifetime_s=lifetime_s, rights=rights, now=now)
             tell("key.made", minted.record)
         return minted
@@ -66,7 +65,7 @@ class KeyDesk:
     def rotate(self, key_or_id: str, *, grace_s: float, lifetime_s: float | None, now: float, by: str) -> Minted:
         """Raises `NotFound`, `Conflict`, `BadRequest`."""
         self._check_not_declared(key_or_id)
-        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+        with self._recorded(by) as tell, closing(self._stores.keys()) as store:
             minted = keys.rotate(store, key_or_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now)
             tell("key.rotated", minted.record)
         return minted
@@ -74,14 +73,14 @@ class KeyDesk:
     def revoke(self, key_or_id: str, *, now: float, by: str) -> Key:
         """Raises `NotFound`, `Conflict`."""
         self._check_not_declared(key_or_id)
-        with self._recorded(by) as tell, SqliteStore(self._state_dir) as store:
+        with self._recorded(by) as tell, closing(self._stores.keys()) as store:
             key = keys.revoke(store, key_or_id, now=now)
             if key.revoked_at == now:
                 tell("key.revoked", key)
         return key
 
     def _recorded(self, by: str) -> AbstractContextManager[Tell]:
-        return recorded(self._state_dir, self._stack.audit, by=by)
+        return recorded(self._stores, self._stack.audit, by=by)
 
     @contextmanager
     def temporary(self, *, note: str, lifetime_s: float, rights: Rights, by: str) -> Iterator[str]:

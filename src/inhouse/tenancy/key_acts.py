@@ -10,7 +10,6 @@ import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from inhouse.config import AuditSpec
 from inhouse.store.audit_files import AuditFiles
 from inhouse.store.contract import Key
+from inhouse.store.stores import Stores
 from inhouse.telemetry.audit import ActName, Record
 
 
@@ -27,12 +27,12 @@ class Tell(Protocol):
 
 
 @contextmanager
-def recorded(state_dir: Path, spec: AuditSpec, *, by: str) -> Iterator[Tell]:
+def recorded(stores: Stores, spec: AuditSpec, *, by: str) -> Iterator[Tell]:
     """For the block that does the act and then tells of it. Raises StateError where nothing could be recorded."""
     if not spec.enabled:
         yield lambda name, key: None
         return
-    files = AuditFiles(state_dir, segment_bytes_max=spec.segment_bytes_max, keep_s=spec.keep)
+    files = AuditFiles(stores.state_dir, segment_bytes_max=spec.segment_bytes_max, keep_s=spec.keep)
     try:
         files.append([])
 

@@ -11,7 +11,10 @@ lose nothing.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +26,7 @@ from inhouse.errors import StateError, StateUnavailable
 from inhouse.store import ledger
 from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
 from inhouse.store.ledger_account import DAY_US
+from inhouse.store.ledger_asked import Answer, AskedLedger
 from inhouse.tenancy.limits import Bound, Terms, check_fits, rate_lines, refusal_error, terms
 from inhouse.tenancy.prices import FREE
 
@@ -88,6 +92,7 @@ class Quotas:
         self._tell = tell
         self._stack = stack
         self._ledger = ledger
+        self._asked = ledger if isinstance(ledger, AskedLedger) else None
         self._clock = clock
         self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []
@@ -96,6 +101,8 @@ class Quotas:
         """Reservations of this process that are not settled yet."""
         self.overruns = 0
         """Requests that used more than their bound: a bound that does not hold. The rest was not charged."""
+        self.unchecked = 0
+        """Requests that were let in without a look at their limits, since nobody could look."""
         ledger.sweep(clock())
 
     def reserve(self, identity: Identity, model: str, bound: Bound, agreed: Terms | None = None) -> Hold:
@@ -107,22 +114,68 @@ class Quotas:
         at = self._clock()
         if not agreed.demands:
             return Hold(self, identity, model, agreed, bound, None, at)
-        tokens, price, most = bound.tokens, agreed.price, agreed.tokens_max
-        money = 0 if price is FREE else price.cost_max(bound.prompt_tokens, bound.completion_tokens * bound.answers)
-        if money or (most is not None and tokens > most):
-            check_fits(agreed, bound, money)
+        money = self._money(agreed, bound)
+        answer: Answer | None
         try:
-            answer = self._ledger.reserve(agreed.demands, tokens, money, at)
+            answer = self._ledger.reserve(agreed.demands, bound.tokens, money, at)
         except StateError as error:
-            self._tell(error.message)
-            raise StateUnavailable(
-                "limits cannot be checked now, the gateway cannot write its state; its log says why",
-                retry_after_s=_RETRY_S,
-            ) from error
+            answer = self._without(error)
+        return self._hold(identity, model, agreed, bound, answer, at)
+
+    async def reserve_soon(self, identity: Identity, model: str, bound: Bound, agreed: Terms) -> Hold:
+        """The same, for a ledger that may have to be asked over a network: nobody else waits for it."""
+        ledger = self._asked
+        if ledger is None or not agreed.demands:
+            return self.reserve(identity, model, bound, agreed)
+        money, at = self._money(agreed, bound), self._clock()
+        answer: Answer | None = ledger.at_hand(agreed.demands, bound.tokens, money, at)
+        if answer is None:
+            future = ledger.ask(agreed.demands, bound.tokens, money, at)
+            try:
+                answer = await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                if not future.cancel():  # it is answered already, or in this moment
+                    future.add_done_callback(functools.partial(self._put_back, at))
+                raise
+            except StateError as error:
+                answer = self._without(error)
+        return self._hold(identity, model, agreed, bound, answer, at)
+
+    @staticmethod
+    def _money(agreed: Terms, bound: Bound) -> int:
+        """What is to be held at most. Raises `RequestExceedsQuota` where the request can never be let in."""
+        price, most = agreed.price, agreed.tokens_max
+        money = 0 if price is FREE else price.cost_max(bound.prompt_tokens, bound.completion_tokens * bound.answers)
+        if money or (most is not None and bound.tokens > most):
+            check_fits(agreed, bound, money)
+        return money
+
+    def _hold(
+        self, identity: Identity, model: str, agreed: Terms, bound: Bound, answer: Answer | None, at: Now
+    ) -> Hold:
         if isinstance(answer, Refusal):
             raise refusal_error(answer, bound, agreed.currency)
-        self.held += 1
+        if answer is not None:
+            self.held += 1
         return Hold(self, identity, model, agreed, bound, answer, at)
+
+    def _without(self, error: StateError) -> Answer | None:
+        """The ledger cannot say: the request is refused, or goes on without a hold where the stack has it so."""
+        self._tell(error.message)
+        if self._stack.store.away.quotas == "fail_open":
+            self.unchecked += 1
+            return None
+        raise StateUnavailable(
+            "limits cannot be checked now, the gateway cannot reach or write its state; its log says why",
+            retry_after_s=_RETRY_S,
+        ) from error
+
+    def _put_back(self, at: Now, future: Future[Answer]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        answer = future.result()
+        if not isinstance(answer, Refusal):
+            self._ledger.settle(answer, 0, 0, at)
 
     def terms(self, identity: Identity, model: str) -> Terms:
         """What holds for this caller and model. Raises `Forbidden`.

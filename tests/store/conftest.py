@@ -1,0 +1,16 @@
+"""Ledgers and servers that several suites share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from services import Service, redis_server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A Redis for all tests that take a prefix of their own."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
