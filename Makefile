@@ -15,7 +15,7 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint types format bench bench-gateway docs lock clean
+.PHONY: help serve test lint types format bench bench-gateway docs golden lock clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-gateway: $(DEV) ## measure it with everything on beside other gateways (AR
 
 docs: $(DEV) ## write the generated pages of docs/reference/ again
 	@$(BIN)/python tools/reference.py
+
+golden: $(DEV) ## write the rendered trees of tests/deploy/golden again
+	@$(BIN)/python tools/golden.py
 
 lock: ## pin the newest set that pyproject.toml allows (requirements-dev.lock)
 	@$(PYTHON) tools/lock.py > $(LOCK).new && mv $(LOCK).new $(LOCK)

@@ -4,6 +4,7 @@
     ├── StackError                      inhouse.yaml, environment or flags: file, line, key, expected form
     ├── StateError                      the state folder: unreadable, read-only, full
     ├── WeightsError                    weights: missing, corrupt, refused by the hub; WeightsUnreachable: try later
+    ├── RenderError                     rendered files that cannot be read or written
     ├── EngineStartError                an engine that did not start, with its own reason
     └── ApiError                        anything that a client of the API can be told
         ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota …
@@ -68,6 +69,10 @@ class WeightsUnreachable(WeightsError):
     """Where the weights lie, nobody answers or whoever answers refuses; what is on this machine may serve."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: to be tried again later
+
+
+class RenderError(InhouseError):
+    """A folder of rendered files cannot be read or written."""
 
 
 class EngineStartError(InhouseError):

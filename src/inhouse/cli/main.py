@@ -24,6 +24,7 @@ from inhouse.cli import (
     keys,
     models,
     pull,
+    render,
     route,
     serve,
     tenants,
@@ -57,6 +58,7 @@ app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(route.app, name="route")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")
+app.command(epilog=render.EXAMPLES)(render.render)
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command("transformers-engine", epilog=transformers_engine.EXAMPLES)(transformers_engine.transformers_engine)
 app.command(epilog=version.EXAMPLES)(version.version)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from inhouse.config.catalog import ANY_NAME, Setting, named, settings
+from inhouse.config.catalog import ANY_NAME, Setting, find, named, settings
 from inhouse.config.document import Place
 from inhouse.config.fields import Section
 from inhouse.config.read import Reading
@@ -25,6 +25,18 @@ def render(reading: Reading) -> str:
         rows.append((f"{'  ' * (len(path) - 1)}{path[-1]}: {_scalar(value)}", reading.origins.get(path, "default")))
     width = max(len(text) for text, _ in rows if len(text) <= 48)
     return "".join(f"{text:<{width}}  # {origin}\n" if origin else f"{text}\n" for text, origin in rows)
+
+
+def written(tree: dict[str, Any]) -> str:
+    """A part of a stack, as `model_dump` gives it, as a file that describes it: in canonical units, without places."""
+    return yaml.safe_dump(_in_units(tree, ()), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _in_units(value: Any, path: tuple[str | int, ...]) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _in_units(inner, (*path, name)) for name, inner in value.items()}
+    setting = find(path)
+    return value if setting is None else setting.render(value)
 
 
 def _leaves(reading: Reading) -> list[tuple[tuple[str, ...], Setting]]:

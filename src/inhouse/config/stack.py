@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from inhouse.config.cache import CacheSpec
+from inhouse.config.deploy import DeploySpec, ModelDeploySpec
 from inhouse.config.failover import FailoverSpec
 from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Percent, Section, Size, contradiction, setting
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
@@ -178,6 +179,7 @@ class ModelSpec(Section):
     cache: CacheSpec = Field(default_factory=CacheSpec, description="Whether answers are given again.")
     price: PriceSpec = Field(default_factory=PriceSpec, description="What its tokens cost.")
     limits: LimitsSpec = Field(default_factory=LimitsSpec, description="How much all tenants may use of it together.")
+    deploy: ModelDeploySpec = Field(default_factory=ModelDeploySpec, description="Its engine's pods on a cluster.")
 
 
 class GatewaySpec(Section):
@@ -287,6 +289,7 @@ class Stack(Section):
     store: StoreSpec = Field(
         default_factory=StoreSpec, description="Where state is, for more gateways than those of one machine."
     )
+    deploy: DeploySpec = Field(default_factory=DeploySpec, description="The installation on a cluster.")
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")

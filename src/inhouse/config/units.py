@@ -12,6 +12,7 @@ from typing import Final
 
 KIB: Final = 1024
 MIB: Final = 1024**2
+GIB: Final = 1024**3
 SIZE_MAX: Final = 1024**6
 DURATION_MAX_S: Final = 36525 * 86400.0
 

@@ -1,0 +1,131 @@
+"""The namespace with its Pod Security, and the network: closed, but for what the parts need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from inhouse.deploy import engines, gateway
+from inhouse.deploy.mesh import of_namespace
+from inhouse.deploy.site import ENGINE_PORT, Site
+from inhouse.deploy.text import why
+
+_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]
+_NODE_LOCAL = {"ipBlock": {"cidr": "169.254.0.0/16"}}
+"""Where a cache of names on each node listens."""
+
+
+def namespace(site: Site) -> Iterator[Any]:
+    """All objects are in it."""
+    mesh = of_namespace(site)
+    enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    yield {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": site.namespace,
+            "labels": why(
+                {"app.kubernetes.io/managed-by": "inhouse", **enforced, **mesh["labels"]},
+                "a pod that asks for more rights is refused",
+            ),
+            **({"annotations": mesh["annotations"]} if mesh["annotations"] else {}),
+        },
+    }
+
+
+def network(site: Site) -> Iterator[Any]:
+    """First everything is closed, then each way is opened by itself."""
+    if not site.stack.deploy.network_policies:
+        return
+    yield _policy(site, "default-deny", {}, {"policyTypes": ["Ingress", "Egress"]}, "Nothing in, nothing out.")
+    yield _policy(
+        site,
+        "names",
+        {},
+        {
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [_kube_system(), _NODE_LOCAL], "ports": _ports(53, "UDP") + _ports(53)}],
+        },
+        "All pods may ask for names.",
+    )
+    door = {"ports": [{"protocol": "TCP", "port": "http"}]}
+    out: list[Any] = []
+    if not site.sidecar and site.lanes:
+        out.append({"to": [_pods(engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
+    if _elsewhere(site):
+        out.append(why({}, "engines, stores or issuers outside this namespace: narrow it to theirs"))
+    elif gateway.watching(site):
+        out.append(why({"ports": _ports(443) + _ports(6443)}, "the API server, which no selector can name"))
+    yield _policy(
+        site,
+        "gateway",
+        site.labels(gateway.COMPONENT),
+        {"policyTypes": ["Ingress", "Egress"], "ingress": [door], "egress": out},
+        "Clients and scrapers reach the gateway's door; it reaches engines.",
+    )
+    if site.sidecar:
+        yield _policy(
+            site,
+            "weights",
+            site.labels(gateway.COMPONENT),
+            {"policyTypes": ["Egress"], "egress": [_outside()]},
+            "The weights come from outside; https only.",
+        )
+        return
+    if not site.lanes:
+        return
+    yield _policy(
+        site,
+        "engines",
+        {"app.kubernetes.io/component": engines.COMPONENT},
+        {
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": [_pods(gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]},
+                *_among_nodes(site),
+            ],
+            "egress": [_outside(), *_among_nodes(site, out=True)],
+        },
+        "Only the gateway reaches engines. They fetch weights by https and reach nothing in the cluster.",
+    )
+
+
+def _elsewhere(site: Site) -> bool:
+    return bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
+
+
+def _among_nodes(site: Site, *, out: bool = False) -> list[Any]:
+    if all(lane.spec.deploy.nodes == 1 for lane in site.lanes):
+        return []
+    whom = {"to" if out else "from": [_pods(engines.COMPONENT)]}
+    return [why(whom, "the nodes of one copy talk among themselves")]
+
+
+def _policy(site: Site, name: str, labels: dict[str, str], spec: dict[str, Any], sentence: str) -> Any:
+    selector = {"podSelector": {"matchLabels": labels} if labels else {}}
+    return why(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": site.meta(f"{site.name}-{name}", "network"),
+            "spec": selector | spec,
+        },
+        sentence,
+    )
+
+
+def _pods(component: str) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}
+
+
+def _kube_system() -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+
+
+def _outside() -> dict[str, Any]:
+    """Not the cluster's own networks, which are private addresses."""
+    return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_PRIVATE)}}], "ports": _ports(443)}
+
+
+def _ports(number: int, protocol: str = "TCP") -> list[Any]:
+    return [{"protocol": protocol, "port": number}]

@@ -1,0 +1,176 @@
+"""What all artefacts share: names, labels, ports, images, and the stack as the gateway in the cluster reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from inhouse import __version__
+from inhouse.config import ModelSpec, Stack
+from inhouse.errors import StackError
+
+HTTP_PORT = 8080
+HEALTH_PORT = 8081
+ENGINE_PORT = 8000
+STATE_FOLDER = "/var/lib/inhouse"
+CONFIG_FOLDER = "/etc/inhouse"
+MODELS_FOLDER = "/models"
+USER = 65532
+"""Who runs in the images: nobody with rights."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One model whose engine runs in the cluster."""
+
+    model: str
+    spec: ModelSpec
+    name: str
+    """Of its objects."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A stack, and what its installation on a cluster is called."""
+
+    stack: Stack
+
+    @property
+    def name(self) -> str:
+        return self.stack.deploy.name
+
+    @property
+    def namespace(self) -> str:
+        return self.stack.deploy.namespace
+
+    @property
+    def sidecar(self) -> bool:
+        return self.stack.deploy.gateway.form == "sidecar"
+
+    @cached_property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The models that have a `source`; the others' engines run elsewhere and are left alone."""
+        taken: set[str] = set()
+        found = []
+        for model, spec in self.stack.models.items():
+            if spec.source is not None:
+                name = f"{self.name}-{_label(model, taken)}"
+                found.append(Lane(model, spec, name))
+        return tuple(found)
+
+    def image(self, part: str) -> str:
+        """An image of ours."""
+        return f"{self.stack.deploy.registry}/{part}:{self.stack.deploy.tag or __version__}"
+
+    def labels(self, component: str, lane: Lane | None = None) -> dict[str, str]:
+        """What a selector chooses by: it never changes with a version."""
+        found = {"app.kubernetes.io/name": "inhouse", "app.kubernetes.io/instance": self.name}
+        found["app.kubernetes.io/component"] = component
+        if lane is not None:
+            found["inhouse.dev/model"] = lane.name.removeprefix(f"{self.name}-")
+        return found
+
+    def meta(self, name: str, component: str, lane: Lane | None = None, **more: Any) -> dict[str, Any]:
+        """An object's metadata."""
+        labels = {**self.labels(component, lane), "app.kubernetes.io/managed-by": "inhouse"}
+        return {"name": name, "namespace": self.namespace, "labels": labels, **more}
+
+    @property
+    def drain_s(self) -> float:
+        """How long a gateway that leaves finishes streams: as said, or as long as one may take."""
+        if "drain" in self.stack.gateway.model_fields_set:
+            return self.stack.gateway.drain
+        return max(spec.total_timeout for spec in self.stack.models.values())
+
+    def endpoint(self, lane: Lane) -> str:
+        """Where the gateway finds the engines of a model: pods, never the address of a Service."""
+        if self.sidecar:
+            return f"http://127.0.0.1:{ENGINE_PORT}"
+        if self.stack.deploy.discovery == "dns":
+            return f"dns://{lane.name}.{self.namespace}.svc:{ENGINE_PORT}"
+        return f"k8s://{self.namespace}/{lane.name}:http"
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """The variables that the stack takes secrets from, in order."""
+        return tuple(dict.fromkeys(["INHOUSE_API_KEY", *_variables(self.stack.model_dump(exclude_unset=True))]))
+
+    @property
+    def secret(self) -> str:
+        """The Secret that holds them."""
+        return f"{self.name}-secrets"
+
+
+def check(site: Site) -> None:
+    """Raises StackError for what one machine can do and a cluster as described cannot."""
+    stack = site.stack
+    if not site.lanes and not stack.models:
+        raise StackError("there is no model to install", where="models")
+    if site.sidecar and (len(site.lanes) != 1 or stack.deploy.gateway.replicas != 1):
+        raise StackError(
+            "a sidecar is for one model and one pod",
+            where="deploy.gateway.form",
+            hint="keep one model with a `source` and set `deploy.gateway.replicas: 1`, or leave `form` out",
+        )
+    for lane in site.lanes:
+        source = str(lane.spec.source)
+        if "://" in source:
+            _check_named(lane, source)
+            continue
+        raise StackError(
+            f"`models.{lane.model}.source` is {source}, which no pod can read",
+            where=f"models.{lane.model}.source",
+            hint="name a place that a cluster reaches: hf://, s3://, oci:// or https://",
+        )
+    for place in _files(stack.model_dump(exclude_unset=True), ()):
+        raise StackError(
+            f"`{place}` names a file, which is not in the pods",
+            where=place,
+            hint="name a variable of the secret in its place (`env:` or `from_env`)",
+        )
+
+
+def _check_named(lane: Lane, source: str) -> None:
+    """A manifest names the file that llama.cpp opens; of a whole repository, only what comes tells which it is."""
+    if lane.spec.engine in ("llamacpp", "llama-server") and not source.partition("@")[0].endswith(".gguf"):
+        raise StackError(
+            f"`models.{lane.model}.source` names no file, and a pod must know which one to open",
+            where=f"models.{lane.model}.source",
+            hint=f"name the file, {source.partition('@')[0]}/….gguf; `inhouse models show` tells what there is",
+        )
+
+
+def _label(model: str, taken: set[str]) -> str:
+    """A model's name as part of an object's name: at most 40 characters, unlike all others."""
+    text = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
+    if text != model or len(text) > 40 or text in taken:
+        text = f"{text[:32].rstrip('-')}-{hashlib.sha256(model.encode()).hexdigest()[:6]}"
+    taken.add(text)
+    return text
+
+
+def _variables(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _variables(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _variables(inner, key)
+    elif isinstance(value, str) and key == "from_env":
+        yield value
+    elif isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+
+
+def _files(value: Any, place: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _files(inner, (*place, str(name)))
+    elif (place and (place[-1] in ("from_file", "tls_cert", "tls_key", "ca_file") and value is not None)) or (
+        isinstance(value, str) and value.startswith("file:/")
+    ):
+        yield ".".join(place)

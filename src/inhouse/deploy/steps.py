@@ -1,0 +1,83 @@
+"""What a person does with the tree, in order: what must be there, what to make by hand, how to apply it."""
+
+from __future__ import annotations
+
+from inhouse.deploy.site import Site
+
+HEAD = "<!-- Made by `inhouse render` from inhouse.yaml: change that file, not this one. -->\n"
+
+
+def steps(site: Site) -> str:
+    """A page in Markdown."""
+    deploy = site.stack.deploy
+    rows = [HEAD, f"# {site.name} on Kubernetes", ""]
+    needs = _needs(site)
+    if needs:
+        rows += ["The cluster needs, beside Kubernetes 1.34 or newer:", "", *(f"- {one}" for one in needs), ""]
+    if deploy.secrets.store == "none":
+        rows += [
+            f"The Secret `{site.secret}` is made by hand, once; its values stay out of files and of this repository:",
+            "",
+            "```sh",
+            f"kubectl create namespace {site.namespace}",
+            f"kubectl -n {site.namespace} create secret generic {site.secret} \\",
+            *(f'  --from-literal={name}="${name}" \\' for name in site.secrets[:-1]),
+            f'  --from-literal={site.secrets[-1]}="${site.secrets[-1]}"',
+            "```",
+            "",
+            "`INHOUSE_API_KEY` is the first key, at least 32 characters: `openssl rand -hex 32`. Gated weights of the",
+            "Hugging Face hub need `HF_TOKEN` in it too.",
+            "",
+        ]
+    else:
+        rows += [f"The vault holds these secrets, from which the Secret `{site.secret}` is made:", ""]
+        rows += [*(f"- {name}" for name in site.secrets), ""]
+    if deploy.gitops.kind == "none":
+        rows += ["Then:", "", "```sh", "kubectl apply -k overlays/prod", "```", ""]
+    else:
+        rows += [
+            f"Push this folder to {deploy.gitops.repository}, then once:",
+            "",
+            "```sh",
+            f"kubectl apply -f gitops/{deploy.gitops.kind}.yaml",
+            "```",
+            "",
+        ]
+    rows += [
+        "Watch it start, and ask:",
+        "",
+        "```sh",
+        f"kubectl -n {site.namespace} rollout status deployment/{site.name}",
+        f"kubectl -n {site.namespace} port-forward service/{site.name} 8080:80 &",
+        'curl -s http://127.0.0.1:8080/v1/models -H "Authorization: Bearer $INHOUSE_API_KEY"',
+        "```",
+        "",
+    ]
+    return "\n".join(rows)
+
+
+def _needs(site: Site) -> list[str]:
+    deploy = site.stack.deploy
+    found = []
+    specs = [lane.spec.deploy for lane in site.lanes]
+    if deploy.network_policies:
+        found.append("a network that enforces NetworkPolicy")
+    if any(spec.volume == "shared" and not spec.weights_image for spec in specs):
+        found.append("a StorageClass that gives ReadWriteMany volumes")
+    if any(spec.nodes > 1 for spec in specs):
+        found.append("LeaderWorkerSet")
+    if any(spec.device_class for spec in specs):
+        found.append("a DRA driver for its GPUs")
+    if deploy.traffic.kind == "gateway-api":
+        found.append(f"an implementation of Gateway API, with the GatewayClass `{deploy.traffic.gateway_class}`")
+    if deploy.traffic.inference_pool:
+        found.append("the Gateway API Inference Extension")
+    if deploy.traffic.issuer:
+        found.append(f"cert-manager, with the ClusterIssuer `{deploy.traffic.issuer}`")
+    if deploy.secrets.store != "none":
+        found.append("the External Secrets operator")
+    if deploy.observe.metrics == "monitors":
+        found.append("the Prometheus operator")
+    if deploy.mesh.mtls != "none":
+        found.append({"istio": "Istio", "linkerd": "Linkerd"}[deploy.mesh.mtls])
+    return found

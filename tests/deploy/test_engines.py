@@ -1,0 +1,106 @@
+"""The engine in a pod is the engine on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inhouse.config import Stack, load
+from inhouse.deploy.launch import launch, replica, weights_path
+from inhouse.deploy.site import Site
+from inhouse.deploy.tree import tree
+from inhouse.engines.choices import choose
+from inhouse.engines.cpu import Cpu
+from inhouse.engines.hardware import Hardware
+from inhouse.engines.http import Address
+from inhouse.engines.specs import UNKNOWN, spec_of
+from inhouse.engines.table import ENGINES
+from inhouse.errors import StackError
+from rendered import objects, site
+
+FILE = "hf://org/repo/model.gguf"
+STARTED = [name for name, engine in ENGINES.items() if engine.argv is not None and engine.image is not None]
+
+
+@pytest.mark.parametrize("engine", STARTED)
+def test_the_flags_in_the_manifest_are_those_of_a_child_process(engine: str) -> None:
+    """Written once: what a pod is started with differs from a child of the gateway by its address and program only."""
+    formats = ENGINES[engine].formats
+    source = FILE if "gguf" in formats else "hf://org/repo"
+    model = {"source": source, "engine": engine, "slots": 3, "context": 2048, "threads": 2, "engine_args": ["--x", "y"]}
+    stack = Stack(models={"chat": model}, deploy={"gateway": {"replicas": 1}})
+    if "gguf" not in formats:
+        stack = stack.model_copy(
+            update={"models": {"chat": stack.models["chat"].model_copy(update={"source": "hf://org/repo"})}}
+        )
+    (lane,) = Site(stack).lanes
+    machine = Hardware("Linux", Cpu("", 2, 2), 2, None, None, None, None)
+    said = stack.models["chat"]
+    here = spec_of("chat", said, Path(weights_path(str(said.source))), UNKNOWN, choose(machine, threads=2, slots=3))
+    row = ENGINES["llama-server" if engine == "llamacpp" else engine]
+    assert row.argv is not None
+    address = Address(host="0.0.0.0", port=8000)
+    assert launch(Site(stack), lane).args == row.argv(here, address).argv[1:]
+    assert replica(lane) == here
+
+
+def test_the_gateway_in_the_cluster_reads_the_same_stack(stack: str, tmp_path: Path) -> None:
+    """The config map holds a valid file: every model is there, at its pods, with the slots that they have."""
+    here = site(stack)
+    (config,) = (one for one in objects(tree(here)) if one["kind"] == "ConfigMap")
+    file = tmp_path / "inhouse.yaml"
+    file.write_text(config["data"]["inhouse.yaml"])
+    inner = load(file, environ={}, flags={})
+    assert list(inner.models) == list(here.stack.models)
+    for lane in here.lanes:
+        assert inner.models[lane.model].slots == replica(lane).slots
+        assert inner.models[lane.model].endpoints == [here.endpoint(lane)]
+    assert inner.tenants == here.stack.tenants
+    assert inner.routes == here.stack.routes
+
+
+def test_no_secret_is_in_a_tree(stack: str) -> None:
+    """Pods take secrets by reference; there is no Secret object to leak."""
+    for one in objects(tree(site(stack))):
+        assert one["kind"] != "Secret"
+        for container in (
+            one.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+            if isinstance(one.get("spec"), dict)
+            else []
+        ):
+            for variable in container.get("env", []):
+                assert "valueFrom" in variable or not any(
+                    word in variable["name"] for word in ("KEY", "TOKEN", "SECRET")
+                )
+
+
+@pytest.mark.parametrize(
+    ("stack", "words"),
+    [
+        ({"models": {"a": {"source": "./a.gguf"}}}, "which no pod can read"),
+        ({"models": {"a": {"source": "hf://org/repo"}}}, "names no file"),
+        ({"models": {"a": {"source": FILE}}, "gateway": {"tls_cert": "c", "tls_key": "k"}}, "names a file"),
+        (
+            {
+                "models": {"a": {"source": FILE}, "b": {"source": FILE}},
+                "deploy": {"gateway": {"form": "sidecar", "replicas": 1}},
+            },
+            "one model and one pod",
+        ),
+        ({"models": {"a": {"source": FILE}}, "deploy": {"secrets": {"store": "oci"}}}, "needs `vault`"),
+        ({"models": {"a": {"source": FILE}}, "deploy": {"gitops": {"kind": "flux"}}}, "needs `repository`"),
+    ],
+)
+def test_what_no_cluster_can_do_is_told(stack: dict[str, object], words: str) -> None:
+    """Before anything is written, with the key to change."""
+    with pytest.raises(StackError, match=words):
+        tree(Site(Stack(**stack)))  # type: ignore[arg-type]
+
+
+def test_names_of_models_become_names_of_objects_that_differ() -> None:
+    """Names that look alike once the signs are gone, and long ones."""
+    models = {name: {"source": FILE} for name in ("a/b", "a-b", "A:b", "x" * 100, "x" * 101)}
+    names = [lane.name for lane in Site(Stack(models=models)).lanes]
+    assert len(set(names)) == len(models)
+    assert all(len(name) <= 63 and name == name.lower() for name in names)

@@ -1,0 +1,23 @@
+"""Writes the trees on file anew (`make golden`). Look at the difference before you keep it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from inhouse.config import load
+from inhouse.deploy.site import Site
+from inhouse.deploy.tree import tree
+from inhouse.deploy.write import write
+
+TESTS = Path(__file__).parents[1] / "tests" / "deploy"
+
+
+def main() -> None:
+    shutil.rmtree(TESTS / "golden", ignore_errors=True)
+    for path in sorted((TESTS / "stacks").glob("*.yaml")):
+        write(tree(Site(load(path, environ={}, flags={}))), TESTS / "golden" / path.stem)
+
+
+if __name__ == "__main__":
+    main()
