@@ -146,7 +146,8 @@ class FairQueue:
         self._granted_sum_s = self._granted_sum_s - ticket.granted_s if self.serving else 0.0
         ticket.granted_s = None
         self._classes[ticket.priority].settle(ticket, ticket.tokens_max if tokens_used is None else tokens_used)
-        self._fill(now_s)
+        if self._room.load.requests:
+            self._fill(now_s)
 
     def resize(self, capacity: int, now_s: float) -> None:
         """Slots came or went. Tickets in service keep theirs until they end."""

@@ -75,7 +75,7 @@ class Ticket(msgspec.Struct, eq=False):
 
     @property
     def tokens_at_grant(self) -> int:
-        return max(1, self.prompt_tokens)
+        return self.prompt_tokens or 1
 
 
 _Lane = OrderedDict[Ticket, None]
@@ -145,10 +145,12 @@ class Tenants:
 
     def grant(self, ticket: Ticket) -> None:
         """The ticket, waiting or just arrived, goes into service; its prompt is charged."""
-        account = self._account(ticket)
+        account = self._accounts.get(ticket.tenant) or self._account(ticket)
         if ticket.waiting:
             self._take(account, ticket)
-        self._clock = account.counter = max(account.counter, self._clock)
+        if account.counter < self._clock:
+            account.counter = self._clock
+        self._clock = account.counter
         account.serving += 1
         self.serving += 1
         self._charge(account, ticket.tokens_at_grant / ticket.weight)
@@ -158,9 +160,14 @@ class Tenants:
         account = self._accounts[ticket.tenant]
         account.serving -= 1
         self.serving -= 1
-        self._tokens_mean += _SMOOTHING * (max(tokens, ticket.tokens_at_grant) - self._tokens_mean)
-        self._charge(account, max(0, tokens - ticket.tokens_at_grant) / ticket.weight)
-        self._forget_if_idle()
+        charged = ticket.tokens_at_grant
+        if tokens > charged:
+            self._tokens_mean += _SMOOTHING * (tokens - self._tokens_mean)
+            self._charge(account, (tokens - charged) / ticket.weight)
+        else:
+            self._tokens_mean += _SMOOTHING * (charged - self._tokens_mean)
+        if not self.serving:
+            self._forget_if_idle()
 
     def ahead(self, ticket: Ticket) -> int:
         """About how many of this class are granted before this waiting ticket, if requests go on as of late."""

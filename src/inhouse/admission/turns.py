@@ -1,8 +1,12 @@
-"""asyncio's way into the queue: `async with turns.turn(wait_s): …` holds a slot for the body of the block."""
+"""asyncio's way into the queue: `async with turns.turn(wait_s): …` holds a slot for the body of the block.
+
+Most turns need not wait: who is in a hurry calls `enter`, `wait` only where that says so, and `leave` in any case.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 import msgspec
@@ -34,23 +38,20 @@ class Turns:
     def __init__(self, queue: FairQueue, *, notice_every_s: float = 0.0) -> None:
         self.queue = queue
         self.notices = Notices(queue, notice_every_s)
-        self._loop = asyncio.get_running_loop()
+        self.now_s: Callable[[], float] = asyncio.get_running_loop().time
 
     def turn(self, wait_s: float, ask: Ask = _NOTHING, tell: Tell | None = None) -> Turn:
         """A turn that waits at most `wait_s` for its slot. Entering raises QueueFull or WaitedTooLong."""
         return Turn(self, wait_s, ask, tell)
 
     def resize(self, capacity: int) -> None:
-        self.queue.resize(capacity, self._loop.time())
+        self.queue.resize(capacity, self.now_s())
 
     def expire(self) -> None:
-        self.queue.expire(self._loop.time())
+        self.queue.expire(self.now_s())
 
     def tell(self) -> None:
-        self.notices.tell(self._loop.time())
-
-    def now_s(self) -> float:
-        return self._loop.time()
+        self.notices.tell(self.now_s())
 
 
 class Turn:
@@ -74,6 +75,17 @@ class Turn:
         self.waited_s = 0.0
 
     async def __aenter__(self) -> Turn:
+        if not self.enter():
+            await self.wait()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave(self.tokens_used)
+
+    def enter(self) -> bool:
+        """True: the slot is held. False: `wait` for it. Raises QueueFull."""
         turns = self._turns
         now_s = turns.now_s()
         ask = self._ask
@@ -88,12 +100,16 @@ class Turn:
             ask.tokens_max,
             ask.body_bytes,
         )
-        if turns.queue.offer(ticket, now_s):
-            return self
+        return turns.queue.offer(ticket, now_s)
+
+    async def wait(self) -> None:
+        """Until the slot is held. Raises WaitedTooLong."""
+        turns, ticket = self._turns, self._ticket
+        assert ticket is not None  # noqa: S101 - `enter` came before
         granted = self._granted = asyncio.get_running_loop().create_future()
         self.place = turns.queue.waiting
         if self._tell is not None:
-            turns.notices.add(ticket, self._tell, now_s)
+            turns.notices.add(ticket, self._tell, ticket.arrived_s)
         try:
             await granted
         except BaseException:
@@ -101,14 +117,12 @@ class Turn:
             raise
         finally:
             turns.notices.discard(ticket)
-            self.waited_s = turns.now_s() - now_s
-        return self
+            self.waited_s = turns.now_s() - ticket.arrived_s
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self, tokens_used: int | None) -> None:
+        """The slot is given back; `tokens_used` as of `FairQueue.release`."""
         if self._ticket is not None:
-            self._turns.queue.release(self._ticket, self._turns.now_s(), self.tokens_used)
+            self._turns.queue.release(self._ticket, self._turns.now_s(), tokens_used)
 
     def _wake(self, error: Exception | None) -> None:
         granted = self._granted

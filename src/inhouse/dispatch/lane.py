@@ -111,14 +111,16 @@ class Lane:
 
     def turn_alone(self, prefer_wait_s: float, wait_s: float, ask: Ask) -> Turn:
         """A turn at the one place that is taken before a slot. Raises as `turn` does."""
-        return self._turn(self.alone, prefer_wait_s, wait_s, ask, None)
+        return Turn(self.alone, self.patience_s(prefer_wait_s, wait_s), ask, None)
 
     def turn(self, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None = None) -> Turn:
         """A turn at a slot. Raises ModelLoading or Unavailable at once where nothing is worth waiting for.
 
         `wait_s` is how long the request may wait; `tell` hears now and then where it stands.
         """
-        return self._turn(self.turns, prefer_wait_s, wait_s, ask, tell)
+        if not self.places.any_ready:
+            wait_s = self.patience_s(prefer_wait_s, wait_s)
+        return Turn(self.turns, wait_s, ask, tell)
 
     def tokens_guess(self, body_bytes: int) -> int:
         """About how many tokens a prompt of so many bytes has."""
@@ -126,17 +128,12 @@ class Lane:
 
     def ask(self, job: Job, share: Share) -> Ask:
         """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
-        context = self.context_tokens
-        prompt_tokens = min(context, int(len(job.body) / self._token_bytes) + 1)
-        answer_tokens = context if job.answer_tokens_max is None else job.answer_tokens_max
-        return Ask(
-            tenant=share.tenant,
-            weight=share.weight,
-            priority=share.priority,
-            prompt_tokens=prompt_tokens,
-            tokens_max=min(context, prompt_tokens + answer_tokens),
-            body_bytes=len(job.body),
-        )
+        context, body_bytes, answer_tokens = self.context_tokens, len(job.body), job.answer_tokens_max
+        prompt_tokens = int(body_bytes / self._token_bytes) + 1
+        tokens_max = prompt_tokens + (context if answer_tokens is None else answer_tokens)
+        if tokens_max > context:
+            prompt_tokens, tokens_max = min(context, prompt_tokens), context
+        return Ask(share.tenant, share.weight, share.priority, prompt_tokens, tokens_max, body_bytes)
 
     def learn(self, body_bytes: int, prompt_tokens: int) -> None:
         """What a prompt really took. Short bodies are mostly JSON around the prompt and say little."""
@@ -153,9 +150,6 @@ class Lane:
         if load_wait_s <= 0 or self.state == "failed":
             raise self.unready()
         return load_wait_s
-
-    def _turn(self, turns: Turns, prefer_wait_s: float, wait_s: float, ask: Ask, tell: Tell | None) -> Turn:
-        return turns.turn(self.patience_s(prefer_wait_s, wait_s), ask, tell)
 
     def late(self, error: WaitedTooLong, wait_s: float) -> Exception:
         """What a waiter is told at its deadline: that the queue was slow, or that the model is not there yet."""

@@ -62,6 +62,8 @@ class Places:
         self._hopeless = hopeless
         self.context_tokens: int | None = None
         """The least of what the members take of one request; None while nobody has told it."""
+        self.any_ready = False
+        """Whether it is worth waiting for a slot: some member is open, or shut for a moment only."""
         self._capacity = 0
         self._snapshots: tuple[Endpoint, ...] | None = None
         self._resting: deque[_Rest] = deque()
@@ -86,6 +88,7 @@ class Places:
     def changed(self) -> None:
         """A member opened or shut."""
         self._snapshots = None
+        self.any_ready = any(member.hopeful for member in self.members.values())
         told = [member.context_tokens for member in self.members.values() if member.context_tokens]
         self.context_tokens = min(told, default=None)
         self._recount()
@@ -100,14 +103,6 @@ class Places:
     @property
     def open_slots(self) -> int:
         return sum(member.slots for member in self.members.values() if member.open)
-
-    @property
-    def any_ready(self) -> bool:
-        """Whether it is worth waiting for a slot: some member is open, or shut for a moment only."""
-        for member in self.members.values():  # noqa: SIM110 - asked for each request, of which a generator is most
-            if member.hopeful:
-                return True
-        return False
 
     def take(self, ask: RouteAsk) -> Place | None:
         """A place now; None where the turn has to rest."""
