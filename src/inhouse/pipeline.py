@@ -32,7 +32,7 @@ from inhouse.errors import (
     Unauthorized,
     Unavailable,
 )
-from inhouse.runtime import Parts
+from inhouse.runtime import BOOKED_AT_ONCE, Parts, hand_on
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.log import place_of
 from inhouse.telemetry.story import Held, Limited
@@ -171,3 +171,6 @@ def _book(parts: Parts, entry: Entry, view: View | None) -> None:
     parts.log.request(entry)
     parts.recent.keep(entry)
     parts.audit.book(entry)
+    parts.booked += 1
+    if parts.booked == BOOKED_AT_ONCE:
+        asyncio.get_running_loop().call_soon(hand_on, parts)

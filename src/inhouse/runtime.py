@@ -35,6 +35,8 @@ from inhouse.weights.sources import is_here, obtain
 from inhouse.weights.wanted import wanted_of
 
 TICK_S = 0.25
+BOOKED_AT_ONCE = 256
+"""Requests whose booking is handed on together: all those of a tick at once would hold everybody else up."""
 _SHARES_MAX = 10_000
 _CHECKPOINT_S = 1.0
 _TICKS_PER_SWEEP = 4
@@ -79,6 +81,8 @@ class Parts:
     """Called about once a second, in the event loop."""
     connections: Callable[[], int] = int
     """How many clients are connected; the server says."""
+    booked: int = 0
+    """Requests since their booking was last handed on."""
     heartbeat_s: float = 0.0
     """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
 
@@ -238,6 +242,14 @@ def _trouble(parts: Parts, model: str, reason: str) -> None:
 
 def _fault(parts: Parts, model: str, error: BaseException) -> None:
     parts.log.event("error", "internal error", model=model, fault=place_of(error))
+
+
+def hand_on(parts: Parts) -> None:
+    """What was booked goes to those who count and write it."""
+    parts.booked = 0
+    parts.metrics.flush()
+    parts.audit.flush()
+    parts.log.flush()
 
 
 async def _tick(parts: Parts) -> None:

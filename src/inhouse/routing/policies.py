@@ -68,15 +68,16 @@ def least_load(field: Field) -> list[float]:
     """Load, memory for keys and values, latency, by their weights."""
     settings = field.settings
     free = field.free
-    kv = field.kv_free if settings.kv_weight else None
+    kv_weight = settings.kv_weight
+    kv = field.kv_free if kv_weight else None
     latency = _latency(field) if settings.latency_weight else None
     if latency is None:
         if kv is None:
             return free
-        total = settings.load_weight + settings.kv_weight
-        share, kv_share = settings.load_weight / total, settings.kv_weight / total
-        return [share * f + kv_share * k for f, k in zip(free, kv, strict=True)]
-    kv_weight = settings.kv_weight if kv is not None else 0.0
+        total = settings.load_weight + kv_weight
+        share, kv_share = settings.load_weight / total, kv_weight / total
+        return [share * f + kv_share * k for f, k in zip(free, kv)]  # noqa: B905 - lists of one field
+    kv_weight = kv_weight if kv is not None else 0.0
     total = settings.load_weight + kv_weight + settings.latency_weight
     share, kv_share, latency_share = settings.load_weight / total, kv_weight / total, settings.latency_weight / total
     return [share * f + kv_share * k + latency_share * q for f, k, q in zip(free, kv or free, latency, strict=True)]
@@ -90,11 +91,11 @@ def prefix(field: Field) -> list[float]:
         return scores
     weight, rest = field.settings.prefix_weight, field.settings.load_weight
     total = rest + weight
-    per_slot = _share_per_slot(field)
-    unsized = field.unsized
+    weight, rest = weight / total, rest / total
+    per_slot, unsized = _share_per_slot(field), field.unsized
     parts: list[float] = []
     better: list[float] = []
-    for known, score, load in zip(field.known, scores, field.loads, strict=True):
+    for known, score, load in zip(field.known, scores, field.loads):  # noqa: B905 - lists of one field
         bit = known.bit
         part = 0.0
         for bits, reached in levels:
@@ -102,10 +103,10 @@ def prefix(field: Field) -> list[float]:
                 part = reached
                 break
         parts.append(part)
-        score *= rest
         if load < (per_slot if unsized else per_slot * known.size):
-            score += weight * (0.5 if part < 0.5 and known is session else part)
-        better.append(score / total)
+            better.append(rest * score + weight * (0.5 if part < 0.5 and known is session else part))
+        else:
+            better.append(rest * score)
     field.prefixes = parts
     return better
 

@@ -77,6 +77,11 @@ class PrefixIndex:
         pop = owners.pop
         for block in reversed(blocks):
             owners[block] = pop(block, 0) | bit
+        if len(owners) > self._blocks_max:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        owners = self._owners
         while len(owners) > self._blocks_max:
             del owners[next(iter(owners))]
 

@@ -70,10 +70,10 @@ class Router:
             scores = self._scores(field)
             reason: str = self._name
             top = max(scores)
-            if scores.count(top) == 1:
-                chosen = everyone[scores.index(top)]
-            else:
+            if scores.count(top) > 1:
                 chosen = _picked_longest_ago(everyone, scores, top)
+            else:
+                chosen = everyone[scores.index(top)]
         elif everyone:
             chosen, scores = everyone[0], [1.0]
             reason = "the only endpoint" if len(endpoints) == 1 else "the only one that could take it"

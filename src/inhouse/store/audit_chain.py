@@ -46,10 +46,18 @@ def seal(head: Head, body: bytes) -> tuple[bytes, Head]:
 
     `body` is a JSON object with at least one field, on one line.
     """
-    seq = head.seq + 1
-    numbered = b'{"seq":%d,%b' % (seq, body[1:])
-    digest = _hash(head.hash, numbered)
-    return b'%b,"hash":"%b"}\n' % (numbered[:-1], digest.encode()), Head(seq, digest)
+    return seal_all(head, (body,))
+
+
+def seal_all(head: Head, bodies: Iterable[bytes]) -> tuple[bytes, Head]:
+    """The same for several records, in order: all lines, and the head after the last one."""
+    seq, digest, lines = head.seq, head.hash, []
+    for body in bodies:
+        seq += 1
+        numbered = b'{"seq":%d,%b' % (seq, body[1:])
+        digest = _hash(digest, numbered)
+        lines.append(b'%b,"hash":"%b"}\n' % (numbered[:-1], digest.encode()))
+    return b"".join(lines), Head(seq, digest)
 
 
 def head_of(line: bytes) -> Head | None:

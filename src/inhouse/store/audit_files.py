@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 from inhouse.store import folder
-from inhouse.store.audit_chain import Head, head_from, head_of, seal
+from inhouse.store.audit_chain import Head, head_from, head_of, seal_all
 
 FOLDER = "audit"
 HEAD_NAME = "head"
@@ -170,11 +170,7 @@ class AuditFiles:
         return old, [_act("audit.expired", now_s, {"first": old[0].first, "last": last})]
 
     def _sealed(self, bodies: Sequence[bytes]) -> tuple[bytes, Head]:
-        lines, head = [], self._head
-        for body in bodies:
-            line, head = seal(head, body)
-            lines.append(line)
-        return b"".join(lines), head
+        return seal_all(self._head, bodies)
 
     def _write(self, sealed: tuple[bytes, Head], *, day: int | None = None) -> None:
         """`day` begins a new segment. What could not be written whole is taken back."""

@@ -60,9 +60,10 @@ ACTS: dict[ActName, str] = {
     "audit.expired": "records `first` to `last` were older than `audit.keep` and were removed",
 }
 Facts = dict[str, int | float | str]
+_NO_FACTS: Facts = {}
 
 
-class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """One line of the audit, less its number and hash. Times are seconds; `time` is when it was over, since 1970.
 
     `id` to `facts` of a request, `act` to `target` of an act; `tenant` and `facts` of both.
@@ -223,7 +224,7 @@ class Audit:
     @staticmethod
     def _write(sink: Sink, batch: Sequence[Entry | Record], epoch_s: float) -> None:
         encode = _encoder.encode
-        sink.append([encode(record_of(item, epoch_s) if isinstance(item, Entry) else item) for item in batch])
+        sink.append([encode(record_of(item, epoch_s) if type(item) is Entry else item) for item in batch])
 
 
 _encoder = msgspec.json.Encoder()
@@ -231,25 +232,24 @@ _encoder = msgspec.json.Encoder()
 
 def record_of(entry: Entry, epoch_s: float) -> Record:
     """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
-    usage, ttft_s = entry.usage, entry.ttft_s
-    facts: Facts = {} if entry.facts is None else {str(name): value for name, value in entry.facts.items()}
+    usage, arrived_s, ended_s, first_s = entry.usage, entry.arrived_s, entry.ended_s, entry.first_token_s
     return Record(
-        time=round(epoch_s + entry.ended_s, 3),
-        kind="request",
-        id=entry.request_id,
-        api=entry.api,
-        tenant=entry.tenant,
-        key=entry.key_id,
-        model=entry.model,
-        client=entry.client,
-        status=entry.status,
-        code=entry.code,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        money_micros=entry.money,
-        queue_s=round(entry.waited_s, 4),
-        first_token_s=None if ttft_s is None else round(ttft_s, 4),
-        total_s=round(entry.ended_s - entry.arrived_s, 4),
-        facts=facts,
+        round(epoch_s + ended_s, 3),
+        "request",
+        entry.request_id,
+        entry.api,
+        entry.tenant,
+        entry.key_id,
+        entry.model,
+        entry.client,
+        entry.status,
+        entry.code,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.completion_tokens,
+        entry.money,
+        round(entry.waited_s, 4) if entry.waited_s else 0.0,
+        None if first_s is None else round(first_s - arrived_s, 4),
+        round(ended_s - arrived_s, 4),
+        {str(name): value for name, value in entry.facts.items()} if entry.facts else _NO_FACTS,
     )

@@ -18,6 +18,7 @@ from inhouse.telemetry.entry import Entry
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Level = Literal["debug", "info", "warning", "error"]
+_INFO = LEVELS["info"]
 _LINES_MAX = 10_000
 
 
@@ -28,7 +29,7 @@ class Log:
         self._stream = stream or sys.stderr
         self._threshold = LEVELS[level]
         self._json = form == "json" or (form == "auto" and not self._stream.isatty())
-        self._lines: list[dict[str, Any] | _Request] = []
+        self._lines: list[dict[str, Any] | Entry] = []
         self._dropped = 0
         self._writer: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="log")
 
@@ -38,32 +39,11 @@ class Log:
             self._append({"time": round(time.time(), 3), "level": level, "event": event, **fields})
 
     def request(self, entry: Entry) -> None:
-        """One finished request."""
-        level: Level = "warning" if entry.status >= 500 or entry.failed else "info"
-        if LEVELS[level] < self._threshold:
-            return
-        usage, arrived_s, first_s = entry.usage, entry.arrived_s, entry.first_token_s
-        line = _Request(
-            round(time.time(), 3),
-            level,
-            "request",
-            entry.request_id,
-            entry.api,
-            entry.model,
-            entry.key_id,
-            entry.tenant,
-            entry.status,
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.completion_tokens,
-            round(1000 * entry.waited_s, 1),
-            None if first_s is None else round(1000 * (first_s - arrived_s), 1),
-            round(1000 * (entry.ended_s - arrived_s), 1),
-            entry.code or UNSET,
-        )
-        self._append(line if not entry.facts else _fields(line) | {**entry.facts})
+        """One finished request, of which nothing may change any more: its line is made when it is written."""
+        if self._threshold <= _INFO or LEVELS[_level(entry)] >= self._threshold:
+            self._append(entry)
 
-    def _append(self, line: dict[str, Any] | _Request) -> None:
+    def _append(self, line: dict[str, Any] | Entry) -> None:
         if len(self._lines) < _LINES_MAX:
             self._lines.append(line)
         else:
@@ -78,10 +58,11 @@ class Log:
             at = round(time.time(), 3)
             lines.append({"time": at, "level": "warning", "event": "log lines dropped", "lines": self._dropped})
             self._dropped = 0
+        epoch_s = time.time() - time.monotonic()
         if self._writer is not None:
-            self._writer.submit(self._write, lines)
+            self._writer.submit(self._write, lines, epoch_s)
         else:
-            self._write(lines)
+            self._write(lines, epoch_s)
 
     def close(self) -> None:
         """Writes what is left and waits until it is out."""
@@ -90,7 +71,8 @@ class Log:
         if writer is not None:
             writer.shutdown(wait=True)
 
-    def _write(self, lines: list[dict[str, Any] | _Request]) -> None:
+    def _write(self, gathered: list[dict[str, Any] | Entry], epoch_s: float) -> None:
+        lines = [_line(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
         try:
             self._stream.write(_encode_lines(lines).decode() if self._json else "".join(map(_text_line, lines)))
             self._stream.flush()
@@ -117,6 +99,34 @@ class _Request(msgspec.Struct, gc=False):
     ttft_ms: float | None
     e2e_ms: float
     code: str | UnsetType = UNSET
+
+
+def _level(entry: Entry) -> Level:
+    return "warning" if entry.status >= 500 or entry.failed else "info"
+
+
+def _line(entry: Entry, epoch_s: float) -> dict[str, Any] | _Request:
+    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
+    usage, arrived_s, first_s = entry.usage, entry.arrived_s, entry.first_token_s
+    line = _Request(
+        round(epoch_s + entry.ended_s, 3),
+        _level(entry),
+        "request",
+        entry.request_id,
+        entry.api,
+        entry.model,
+        entry.key_id,
+        entry.tenant,
+        entry.status,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.completion_tokens,
+        round(1000 * entry.waited_s, 1),
+        None if first_s is None else round(1000 * (first_s - arrived_s), 1),
+        round(1000 * (entry.ended_s - arrived_s), 1),
+        entry.code or UNSET,
+    )
+    return line if not entry.facts else _fields(line) | {**entry.facts}
 
 
 def _fields(line: _Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Labels are bounded: a model that the stack does not know is counted as `-`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -135,16 +135,16 @@ class Metrics:
     def flush(self) -> None:
         """Counts what was booked: sums first, since each touch of a counter takes a lock."""
         entries, self._entries = self._entries, []
-        requests: dict[tuple[str, str, int], int] = {}
+        requests: dict[tuple[str, str, int], list[Entry]] = {}
         tokens: dict[tuple[str, str], int] = {}
         reuse: dict[tuple[str, str], int] = {}
         for entry in entries:
-            _add(requests, (entry.api, entry.model, entry.status), 1)
-            usage = entry.usage
-            if usage.prompt_tokens:
-                _add(tokens, (entry.model, "prompt"), usage.prompt_tokens)
-                _add(tokens, (entry.model, "cached"), usage.cached_tokens)
-                _add(tokens, (entry.model, "completion"), usage.completion_tokens)
+            key = (entry.api, entry.model, entry.status)
+            alike = requests.get(key)
+            if alike is None:
+                requests[key] = [entry]
+            else:
+                alike.append(entry)
             if entry.cache:
                 _add(reuse, (entry.model, entry.cache), 1)
                 _add(tokens, (entry.model, "reused"), entry.reused_tokens)
@@ -154,10 +154,15 @@ class Metrics:
                 self._failovers.labels(entry.model).inc(entry.failovers)
             if entry.failed:
                 self._broken.labels(entry.model).inc()
-            if entry.status in (200, HUNG_UP):
-                self._time(entry)
-        for (api, model, status), count in requests.items():
-            self._requests.labels(api, model, str(status)).inc(count)
+        for (api, model, status), alike in requests.items():
+            self._requests.labels(api, model, str(status)).inc(len(alike))
+            used = [entry.usage for entry in alike if entry.usage.prompt_tokens]
+            if used:
+                _add(tokens, (model, "prompt"), sum([usage.prompt_tokens for usage in used]))
+                _add(tokens, (model, "cached"), sum([usage.cached_tokens for usage in used]))
+                _add(tokens, (model, "completion"), sum([usage.completion_tokens for usage in used]))
+            if status in (200, HUNG_UP):
+                self._time(model, status, alike)
         for (model, kind), count in tokens.items():
             self._tokens.labels(model, kind).inc(count)
         for (model, source), count in reuse.items():
@@ -168,16 +173,15 @@ class Metrics:
         self.flush()
         return generate_latest(self.registry)
 
-    def _time(self, entry: Entry) -> None:
-        model = entry.model
-        self._waited.observe(model, entry.waited_s)
-        if entry.first_token_s is not None:
-            self._ttft.observe(model, entry.first_token_s - entry.arrived_s)
-        if entry.status == 200:
-            self._e2e.observe(model, entry.ended_s - entry.arrived_s)
-            tpot_s = entry.tpot_s
-            if tpot_s is not None:
-                self._tpot.observe(model, tpot_s)
+    def _time(self, model: str, status: int, alike: Sequence[Entry]) -> None:
+        self._waited.observe(model, [entry.waited_s for entry in alike])
+        begun = [entry for entry in alike if entry.first_token_s is not None]
+        if begun:
+            self._ttft.observe(model, [ttft_s for entry in begun if (ttft_s := entry.ttft_s) is not None])
+        if status == 200:
+            self._e2e.observe(model, [entry.ended_s - entry.arrived_s for entry in alike])
+            if begun:
+                self._tpot.observe(model, [tpot_s for entry in begun if (tpot_s := entry.tpot_s) is not None])
 
 
 def _add(sums: dict[_K, int], key: _K, amount: int) -> None:

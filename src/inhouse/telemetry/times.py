@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,13 +20,16 @@ class Times(Collector):
         self._labels = [*map(floatToGoString, buckets), "+Inf"]
         self._series: dict[str, tuple[list[int], list[float]]] = {}
 
-    def observe(self, model: str, seconds: float) -> None:
+    def observe(self, model: str, seconds: Sequence[float]) -> None:
+        """Some values of one model."""
         series = self._series.get(model)
         if series is None:
             series = self._series[model] = ([0] * len(self._labels), [0.0])
         counts, total = series
-        counts[bisect_left(self._bounds, seconds)] += 1
-        total[0] += seconds
+        bounds = self._bounds
+        for value in seconds:
+            counts[bisect_left(bounds, value)] += 1
+        total[0] += sum(seconds)
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._sentence, labels=["model"])
