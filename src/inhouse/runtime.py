@@ -18,6 +18,7 @@ from inhouse.core import ANONYMOUS, Endpoint, Identity, ReplicaReport, Report
 from inhouse.dispatch.holdings import watch_process
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.ways import Ways
+from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
@@ -32,7 +33,7 @@ from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
 from inhouse.weights.sources import is_here, obtain
-from inhouse.weights.wanted import wanted_of
+from inhouse.weights.wanted import silent, wanted_of
 
 TICK_S = 0.25
 BOOKED_AT_ONCE = 256
@@ -92,7 +93,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
     for spec in stack.models.values():  # a file that is not there is a mistake to be told before all else
         if spec.source is not None and is_here(spec.source):
-            obtain(spec.source, wanted_of(spec, stack.weights, _silent))
+            obtain(spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent))
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
@@ -176,10 +177,6 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     usual = tempfile.gettempdir()
     base = usual if len(usual) <= _SOCKET_FOLDER_LENGTH_MAX else "/tmp"  # noqa: S108 - the folder in it is private
     return tempfile.TemporaryDirectory(prefix="inhouse-", dir=base, ignore_cleanup_errors=True)
-
-
-def _silent(done_bytes: int, total_bytes: int | None) -> None:
-    return None
 
 
 class Shares:

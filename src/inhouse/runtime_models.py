@@ -19,6 +19,7 @@ from inhouse.engines.http import Address
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
 from inhouse.engines.specs import UNKNOWN, known_of, spec_of
+from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError
 from inhouse.weights.gguf import read_gguf
 from inhouse.weights.identity import identity
@@ -50,7 +51,8 @@ async def serve_model(
         loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
 
     try:
-        file = await in_thread(lambda: obtain(source, wanted_of(spec, weights, progress)).path)
+        wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress)
+        file = await in_thread(lambda: obtain(source, wanted).path)
         known = UNKNOWN
         if file.suffix == ".gguf":
             header = read_gguf(file)

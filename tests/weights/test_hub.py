@@ -55,14 +55,14 @@ class Fetch:
         self.cache = cache
         self.told: list[tuple[int, int | None]] = []
         self.spec = WeightsSpec(folder=cache, range_bytes=5_000, connections=1, retry_pause=0, tries_max=5)
-        self.form: Form = "gguf"
+        self.forms: tuple[Form, ...] = ("gguf",)
         self.quant: str | None = None
 
     def __call__(self, source: str = SOURCE, *, offline: bool = False, token: str | None = None) -> Path:
         def told(done: int, total: int | None) -> None:
             self.told.append((done, total))
 
-        wanted = Wanted(self.cache, told, offline, self.form, self.quant, spec=self.spec)
+        wanted = Wanted(self.cache, told, offline, self.forms, self.quant, spec=self.spec)
         return hub.fetch(line_of(source), wanted, Place(self.url, token)).path
 
     def refused(self, source: str = SOURCE, *, offline: bool = False, token: str | None = None) -> WeightsError:
@@ -256,6 +256,52 @@ def test_a_line_of_another_form_is_told_the_form(server: Hub, fetch: Fetch, sour
     """Nothing is asked of the hub, and no path leads out of the cache."""
     assert "hf://org/repo[/file.gguf]" in str(fetch.refused(source).hint)
     assert server.requests == []
+
+
+SHARDS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+INDEX = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}).encode()
+
+
+def test_a_repository_is_chosen_from_by_quantisation(server: Hub, fetch: Fetch) -> None:
+    """The wanted one, else the middle; offline the same from what is here; the nearest is named."""
+    server.repos["acme/tiny-GGUF"].files |= {"tiny-Q4_K_M.gguf": MODEL + b"4", "tiny-Q4_0.gguf": MODEL + b"0"}
+    assert fetch("hf://acme/tiny-GGUF").name == "tiny-Q4_K_M.gguf"
+    fetch.quant = "q4_0"
+    assert fetch("hf://acme/tiny-GGUF@main").read_bytes() == MODEL + b"0"
+    assert fetch("hf://acme/tiny-GGUF", offline=True).name == "tiny-Q4_0.gguf"
+    fetch.quant = "Q4_K"
+    assert "did you mean Q4_K_M?" in str(fetch.refused("hf://acme/tiny-GGUF").hint)
+
+
+def test_a_repository_of_safetensors_comes_as_a_folder(server: Hub, fetch: Fetch) -> None:
+    """Config, tokenizer and the shards of the index, each of the hash that the hub or git knows; no pickles."""
+    files = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors.index.json": INDEX}
+    small = set(files)
+    files |= {"pytorch_model.bin": b"1", "x.py": b"1"} | {shard: shard.encode() * 900 for shard in SHARDS}
+    server.repos["acme/tiny"] = Repo(files, small=small)
+    assert "has no .gguf model" in fetch.refused("hf://acme/tiny").message
+    fetch.forms = ("safetensors", "gguf")
+    folder = fetch("hf://acme/tiny")
+    assert {path.name for path in folder.iterdir()} == {*small, *SHARDS}
+    assert (folder / SHARDS[1]).read_bytes() == files[SHARDS[1]]
+    assert fetch("hf://acme/tiny", offline=True) == folder
+    assert fetch.told[-1] == (sum(len(files[name]) for name in (*small, *SHARDS)),) * 2
+    (folder / SHARDS[1]).unlink()
+    assert "not on this machine" in fetch.refused("hf://acme/tiny", offline=True).message
+
+
+def test_a_small_file_with_wrong_bytes_is_refused(server: Hub, fetch: Fetch) -> None:
+    server.repos["acme/tiny"] = Repo({"config.json": b"{}", "model.safetensors": b"x" * 900}, small={"config.json"})
+    fetch.forms = ("safetensors",)
+    server.bad_bytes = 1
+    assert "hashes to" in fetch.refused("hf://acme/tiny").message
+
+
+def test_a_gated_repository_is_told_before_anything_is_fetched(server: Hub, fetch: Fetch) -> None:
+    """Its files are listed to anybody; whoever fetches one is refused."""
+    server.repos["acme/tiny-GGUF"].token = "hf_right"
+    assert "gated" in fetch.refused("hf://acme/tiny-GGUF").message
+    assert fetch("hf://acme/tiny-GGUF", token="hf_right").read_bytes() == MODEL
 
 
 def test_the_environment_says_where_and_who(server: Hub, tmp_path: Path) -> None:

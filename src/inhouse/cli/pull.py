@@ -100,8 +100,9 @@ def pull(
 
 def _jobs(stack: Stack, named: list[str], *, safetensors: bool) -> list[tuple[str, str, Wanted]]:
     """Name, source and what is wanted, of each."""
+    from inhouse.engines.table import ENGINES
     from inhouse.weights.sources import line_of
-    from inhouse.weights.wanted import Wanted, silent, wanted_of
+    from inhouse.weights.wanted import ANY, Form, Wanted, silent, wanted_of
 
     jobs = []
     for name in named or [name for name, spec in stack.models.items() if spec.source]:
@@ -109,14 +110,14 @@ def _jobs(stack: Stack, named: list[str], *, safetensors: bool) -> list[tuple[st
         if spec is not None and spec.source is None:
             raise typer.BadParameter(f"{name} has no `source`: its engines run elsewhere", param_hint="MODEL")
         if spec is not None and spec.source is not None:
-            jobs.append((name, spec.source, wanted_of(spec, stack.weights, silent)))
+            jobs.append((name, spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent)))
             continue
         if "://" not in name and not name.startswith((".", "/", "~")):
             known = ", ".join(stack.models)
             raise typer.BadParameter(f"{name!r} is no model of the stack ({known}) and no source", param_hint="MODEL")
         shown = line_of(name).shown
-        form = "folder" if safetensors else "any"
-        wanted = Wanted(Path.cwd(), silent, stack.weights.offline, form, spec=stack.weights)  # type: ignore[arg-type]
+        forms: tuple[Form, ...] = ("safetensors",) if safetensors else ANY
+        wanted = Wanted(Path.cwd(), silent, stack.weights.offline, forms, spec=stack.weights)
         jobs.append((shown, name, wanted))
     return jobs
 

@@ -25,7 +25,6 @@ _OCI = re.compile(
     r"/([a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?"
 )
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,11 @@ def parse_source(text: str) -> SourceLine:
     return read(text, rest)
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether the name or address is that of the loopback device."""
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
 def _hub(text: str, rest: str) -> SourceLine:
     match = _HF.fullmatch(rest)
     if match is None or (not match[2] and match[1].endswith(".gguf")):
@@ -99,7 +103,7 @@ def _web(text: str, rest: str) -> SourceLine:
         host = None
     if not host or "@" in parts.netloc:
         raise ValueError("not an address: the form is https://host/file.gguf; names and keys belong into ~/.netrc")
-    if parts.scheme == "http" and host not in _LOCAL_HOSTS:
+    if parts.scheme == "http" and not is_this_machine(host):
         raise ValueError("what comes by http:// can be changed on its way: use https://")
     name = unquote(parts.path).rpartition("/")[2]
     if not name.endswith(".gguf") or name == ".gguf":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from inhouse.errors import WeightsError
 from inhouse.weights.splits import parts
@@ -109,9 +110,9 @@ def choose_papers(names: Sequence[str]) -> list[str]:
     return sorted(name for name in names if PAPERS.fullmatch(name))
 
 
-def form_of(names: Sequence[str]) -> str:
-    """`gguf` where there is a .gguf model, else `folder`."""
-    return "gguf" if any(name.endswith(".gguf") and not _NOT_MODELS.search(name) for name in names) else "folder"
+def has(form: Literal["gguf", "safetensors"], names: Sequence[str]) -> bool:
+    """Whether there is a model of that form among them."""
+    return any(name.endswith(f".{form}") and not _NOT_MODELS.search(name) for name in names)
 
 
 def _other_form(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from inhouse.config.sources import SourceLine
 from inhouse.errors import WeightsError
 from inhouse.weights import gguf
-from inhouse.weights.choose import INDEX, PAPERS, choose_folder, choose_gguf, form_of
+from inhouse.weights.choose import INDEX, PAPERS, choose_folder, choose_gguf, has
 from inhouse.weights.digest import check_pinned, digest_of_all, digest_of_etag, sha256_of
 from inhouse.weights.shelf import Shelf
 from inhouse.weights.splits import parts
@@ -23,7 +23,7 @@ def pick(line: SourceLine, names: Sequence[str], wanted: Wanted, index: Callable
 
     Raises `WeightsError`.
     """
-    form = wanted.form if wanted.form != "any" else form_of(names)
+    form = next((form for form in wanted.forms if has(form, names)), wanted.forms[0])
     if form == "gguf":
         return choose_gguf(line.shown, names, wanted.quant)
     return choose_folder(line.shown, names, read_index(index()) if INDEX in names else None)

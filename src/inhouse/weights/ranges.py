@@ -62,8 +62,9 @@ class Ranges:
     def __init__(self, http: httpx2.Client, remote: Remote) -> None:
         self._http = http
         self._remote = remote
-        self._lock = threading.Lock()
         self._settled: Address | None = None
+        self._given: Address | None = None
+        self._lock = threading.Lock()
         self.url = ""
         """Where it was read from last, or was tried to."""
 
@@ -99,26 +100,36 @@ class Ranges:
         if self._remote.validator is not None and wanted:
             wanted = {**wanted, "If-Range": self._remote.validator}
         try:
-            settled = self._settled
-            if settled is not None:
-                self.url = settled.url
-                with self._http.stream("GET", settled.url, headers={**settled.headers, **wanted}) as response:
-                    if response.status_code not in _STALE:
-                        self._judge(response)
-                        yield response
-                        return
-                self._settled = None
-            with self._lock:
-                address = self._remote.address()
-            self.url = address.url
-            with self._http.stream("GET", address.url, headers={**address.headers, **wanted}) as response:
-                self._judge(response)
-                self._settled = _settled(address, response)
-                yield response
+            for address, last in self._addresses():
+                with self._http.stream("GET", address.url, headers={**address.headers, **wanted}) as response:
+                    if response.status_code in _STALE and not last:
+                        self._settled = None
+                        continue
+                    self._judge(response)
+                    self._settled = _settled(address, response)
+                    yield response
+                    return
         except httpx2.TransportError as error:
             raise Again(str(error) or type(error).__name__) from error
         except (httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
             raise WeightsError(f"{self._remote.name} cannot be fetched: {error}") from error
+
+    def _addresses(self) -> Iterator[tuple[Address, bool]]:
+        """Where to ask, one after the other as long as answers are stale, and which is the last."""
+        if self._settled is not None:
+            self.url = self._settled.url
+            yield self._settled, False
+        given = self._anew(None)
+        self.url = given.url
+        yield given, False
+        yield self._anew(given), True
+
+    def _anew(self, stale: Address | None) -> Address:
+        """The address of the place, another one than the stale one; asked for once, whoever needs it."""
+        with self._lock:
+            if self._given is stale or self._given is None:
+                self._given = self._remote.address()
+            return self._given
 
     def _judge(self, response: httpx2.Response) -> None:
         status = response.status_code

@@ -6,8 +6,8 @@
     refs/<revision>                 the version that a branch or a tag was when it was last looked at
     ../.locks/<folder>/<hash>.lock  held while the blob is fetched
 
-Repositories of the hub lie where other programs of the hub look for them. Other places have a folder of their own kind
-beside it, in `$HF_HOME/inhouse`, with the source in `source.json`.
+Repositories of the hub lie where other programs of the hub look for them. Other sources have a folder each in `inhouse`
+beside those, with the source in `source.json`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def hub_shelf(given: Path | None, repo: str) -> Shelf:
 
 
 def other_folder(given: Path | None) -> Path:
-    return hub_folder(given).parent / "inhouse"
+    return hub_folder(given) / "inhouse"
 
 
 def other_shelf(given: Path | None, line: SourceLine) -> Shelf:

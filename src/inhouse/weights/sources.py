@@ -87,6 +87,20 @@ def downloaded(line: SourceLine, wanted: Wanted) -> Got:
     return web.fetch(line, wanted)
 
 
+def from_bucket(line: SourceLine, wanted: Wanted) -> Got:
+    """Files in S3, or in what speaks its protocol."""
+    from inhouse.weights import s3
+
+    return s3.fetch(line, wanted)
+
+
+def from_registry(line: SourceLine, wanted: Wanted) -> Got:
+    """Files in a container registry."""
+    from inhouse.weights import oci
+
+    return oci.fetch(line, wanted)
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir() and path.suffix != ".gguf"
@@ -135,5 +149,7 @@ SOURCES: dict[str, Callable[[SourceLine, Wanted], Got]] = {
     "path": local,
     "hf": fetched,
     "https": downloaded,
+    "s3": from_bucket,
+    "oci": from_registry,
 }
 """Kind of source → what fetches it."""

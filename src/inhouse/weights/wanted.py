@@ -13,16 +13,13 @@ from inhouse.config.weights import WeightsSpec
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and those that there will be, if known. What was here before counts as done."""
 
-Form = Literal["gguf", "folder", "any"]
-"""What the engine reads: a .gguf file, a folder with config, tokenizer and safetensors, or whatever there is."""
+Form = Literal["gguf", "safetensors"]
+"""A .gguf file, or a folder with config, tokenizer and safetensors."""
+ANY: tuple[Form, ...] = ("gguf", "safetensors")
 
 
 def silent(done_bytes: int, total_bytes: int | None) -> None:
     """A progress that nobody looks at."""
-
-
-GGUF_ENGINES = ("llamacpp", "llama-server", "ollama")
-"""Engines that read .gguf files; the others read folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,8 @@ class Wanted:
     progress: Progress
     offline: bool = False
     """Use only what is on this machine."""
-    form: Form = "gguf"
+    forms: tuple[Form, ...] = ("gguf",)
+    """What the engine reads, what it reads best in front: the first of them that there is is taken."""
     quant: str | None = None
     """Which of several quantisations, such as `Q4_K_M`; None takes the best middle that there is."""
     sha256: str | None = None
@@ -44,10 +42,9 @@ class Wanted:
     spec: WeightsSpec = field(default_factory=WeightsSpec)
 
 
-def wanted_of(model: ModelSpec, spec: WeightsSpec, progress: Progress) -> Wanted:
-    """What the stack says of a model's weights."""
-    form: Form = "gguf" if model.engine in GGUF_ENGINES else "folder"
-    return Wanted(Path.cwd(), progress, spec.offline, form, model.quant, model.sha256, spec=spec)
+def wanted_of(model: ModelSpec, spec: WeightsSpec, forms: tuple[Form, ...], progress: Progress) -> Wanted:
+    """What the stack says of a model's weights, for an engine that reads these forms."""
+    return Wanted(Path.cwd(), progress, spec.offline, forms, model.quant, model.sha256, spec=spec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import netrc
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from inhouse.config.sources import SourceLine
+from inhouse.config.sources import SourceLine, is_this_machine
 from inhouse.errors import WeightsError, WeightsUnreachable
 from inhouse.weights.delivered import delivered
 from inhouse.weights.digest import Digest
@@ -52,9 +55,10 @@ def _look_up(line: SourceLine, name: str, http: httpx2.Client, pinned: str | Non
     import httpx2
 
     url = _beside(line.text, name)
+    login = _login(url)
     shown = url.partition("?")[0]
     try:
-        with http.stream("GET", url, headers={"Range": "bytes=0-0"}, timeout=METADATA_TIMEOUT_S) as response:
+        with http.stream("GET", url, headers={**login, "Range": "bytes=0-0"}, timeout=METADATA_TIMEOUT_S) as response:
             status, headers = response.status_code, response.headers
     except httpx2.TransportError as error:
         raise unreachable(url, str(error) or type(error).__name__) from error
@@ -72,7 +76,7 @@ def _look_up(line: SourceLine, name: str, http: httpx2.Client, pinned: str | Non
         int(length) if length else None,
         digest,
         "",
-        lambda: Address(url),
+        lambda: Address(url, login),
         lambda status: refusal(shown, status),
         validator,
     )
@@ -89,6 +93,19 @@ def refusal(shown: str, status: int) -> WeightsError:
     if status in (404, 410):
         return WeightsError(f"there is no {shown} (status {status})", hint="check the address")
     return WeightsUnreachable(f"{urlsplit(shown).netloc} answered {status} for {shown}", hint="try again later")
+
+
+def _login(url: str) -> dict[str, str]:
+    """What ~/.netrc (or NETRC) has for the host, as a header; never over a line that others can read."""
+    parts = urlsplit(url)
+    try:
+        found = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return {}
+    if found is None or (parts.scheme != "https" and not is_this_machine(parts.hostname or "")):
+        return {}
+    proof = base64.b64encode(f"{found[0]}:{found[2]}".encode()).decode()
+    return {"Authorization": f"Basic {proof}"}
 
 
 def _beside(url: str, name: str) -> str:
