@@ -88,6 +88,7 @@ def test_no_secret_is_in_a_tree(stack: str) -> None:
             },
             "one model and one pod",
         ),
+        ({"models": {"a": {"source": FILE}}, "deploy": {"gateway": {"replicas": 2}}}, "share no state"),
         ({"models": {"a": {"source": FILE}}, "deploy": {"secrets": {"store": "oci"}}}, "needs `vault`"),
         ({"models": {"a": {"source": FILE}}, "deploy": {"gitops": {"kind": "flux"}}}, "needs `repository`"),
     ],

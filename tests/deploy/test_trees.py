@@ -16,7 +16,7 @@ from inhouse.deploy.write import write
 from rendered import HERE, objects, site
 
 VERSIONS = ("1.34", "1.37")
-UNKNOWN = ("LeaderWorkerSet", "PeerAuthentication")
+UNKNOWN = ("LeaderWorkerSet", "PeerAuthentication", "Cluster")
 """Of these no schema is at hand."""
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from inhouse.config.deploy_parts import GitopsSpec, MeshSpec, ObserveSpec, SecretsSpec, TrafficSpec
+from inhouse.config.deploy_parts import GitopsSpec, MeshSpec, ObserveSpec, SecretsSpec, StateSpec, TrafficSpec
 from inhouse.config.fields import Count, MaybeCount, Section, Size, setting
 from inhouse.config.units import GIB, MIB
 
@@ -78,7 +78,10 @@ class PlacementSpec(Section):
 class GatewayDeploySpec(Section):
     """The pods of the gateway."""
 
-    replicas: Count = setting(2, "Pods of the gateway; more than one need a shared `store`.", unit="pods", ge=1, le=100)
+    replicas: MaybeCount = setting(
+        None, "Pods of the gateway; without a number, 2 where they share a `store`, else the one that can be.",
+        unit="pods", example=3, ge=1, le=100,
+    )  # fmt: skip
     form: Literal["separate", "sidecar"] = setting(
         "separate", "`sidecar` puts gateway and engine of the one model into one pod: the smallest installation."
     )
@@ -108,6 +111,7 @@ class DeploySpec(Section):
     )
     gateway: GatewayDeploySpec = Field(default_factory=GatewayDeploySpec, description="The pods of the gateway.")
     traffic: TrafficSpec = Field(default_factory=TrafficSpec, description="The way in.")
+    state: StateSpec = Field(default_factory=StateSpec, description="Stores that are made beside the gateways.")
     secrets: SecretsSpec = Field(default_factory=SecretsSpec, description="Where keys and passwords come from.")
     observe: ObserveSpec = Field(default_factory=ObserveSpec, description="Who reads the metrics.")
     mesh: MeshSpec = Field(default_factory=MeshSpec, description="Encryption inside the cluster.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from inhouse.config.fields import Count, Duration, Section, setting
+from inhouse.config.fields import Count, Duration, Section, Size, setting
+from inhouse.config.units import GIB, MIB
 
 MaybeText = str | None
 
@@ -86,6 +87,18 @@ class GitopsSpec(Section):
     path: str = setting("overlays/prod", "The folder of the overlay in it.", max_length=250)
     namespace: MaybeText = setting(
         None, "Where Argo CD or Flux lives; without it, `argocd` or `flux-system`.", example="argocd", max_length=63
+    )
+
+
+class StateSpec(Section):
+    """Redis and PostgreSQL that are made beside the gateways; those that exist are named in `store`."""
+
+    redis: Literal["none", "trial"] = setting("none", "`trial`: one small pod that keeps its data on a volume.")
+    postgres: Literal["none", "trial", "cloudnative-pg"] = setting(
+        "none", "`trial`: one small pod; `cloudnative-pg`: three copies by that operator."
+    )
+    volume_size: Size = setting(
+        5 * GIB, "Size of each of their volumes, or of a single gateway's.", unit="bytes", ge=MIB
     )
 
 

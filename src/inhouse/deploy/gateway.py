@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import inside, pods, scraping
-from inhouse.deploy.site import CONFIG_FOLDER, HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site
+from inhouse.deploy import inside, pods, scraping, state
+from inhouse.deploy.site import CONFIG_FOLDER, HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site, shared
 from inhouse.deploy.text import why
 
 COMPONENT = "gateway"
@@ -88,7 +88,7 @@ def services(site: Site) -> Iterator[Any]:
 
 def budget(site: Site) -> Iterator[Any]:
     """Nodes are emptied one gateway at a time."""
-    if site.stack.deploy.gateway.replicas < 2:
+    if site.gateways < 2:
         return
     yield {
         "apiVersion": "policy/v1",
@@ -101,7 +101,8 @@ def budget(site: Site) -> Iterator[Any]:
 def deployment(site: Site) -> Iterator[Any]:
     """The pods. Where the engine is a sidecar they are `engines.one_pod`."""
     if not site.sidecar:
-        yield workload(site, containers=[container(site)], volumes=volumes(site), init=[])
+        alone = not shared(site)
+        yield workload(site, containers=[container(site)], volumes=volumes(site), init=[], recreate=alone)
 
 
 def workload(
@@ -122,7 +123,7 @@ def workload(
         "kind": "Deployment",
         "metadata": site.meta(site.name, COMPONENT),
         "spec": {
-            "replicas": spec.replicas,
+            "replicas": site.gateways,
             "strategy": alone if recreate else rolling,
             "selector": {"matchLabels": labels},
             "template": {
@@ -159,7 +160,7 @@ def container(site: Site) -> dict[str, Any]:
         "name": "gateway",
         "image": site.image("gateway"),
         "args": ["serve", "--config", f"{CONFIG_FOLDER}/inhouse.yaml"],
-        "env": [secret(site, name) for name in site.secrets],
+        "env": variables(site),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT},
             {"name": "health", "containerPort": HEALTH_PORT},
@@ -186,6 +187,12 @@ def container(site: Site) -> dict[str, Any]:
     }
 
 
+def variables(site: Site) -> list[Any]:
+    made = state.password(site)
+    found = [secret(site, name) for name in site.secrets if made is None or name != made["name"]]
+    return found if made is None else [*found, made]
+
+
 def secret(site: Site, name: str) -> dict[str, Any]:
     """A variable out of the Secret; a missing one keeps the pod from starting, and says so."""
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": site.secret, "key": name}}}
@@ -194,9 +201,14 @@ def secret(site: Site, name: str) -> dict[str, Any]:
 def volumes(site: Site) -> list[Any]:
     return [
         {"name": "config", "configMap": {"name": f"{site.name}-config"}},
-        {
-            "name": "state",
-            "emptyDir": why({"sizeLimit": "1Gi"}, "buffers only: what must last is in the stores of the stack"),
-        },
+        _state(site),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+
+
+def _state(site: Site) -> dict[str, Any]:
+    if shared(site):
+        buffers = why({"sizeLimit": "1Gi"}, "buffers only: what must last is in the stores of the stack")
+        return {"name": "state", "emptyDir": buffers}
+    claim = why({"claimName": f"{site.name}-state"}, "keys, use and the audit")
+    return {"name": "state", "persistentVolumeClaim": claim}

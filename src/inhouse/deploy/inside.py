@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from inhouse.config.show import written
+from inhouse.deploy import state
 from inhouse.deploy.launch import replica
 from inhouse.deploy.site import HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site
 
@@ -21,6 +22,9 @@ def text(site: Site) -> str:
     told["gateway"] |= {"host": "0.0.0.0", "port": HTTP_PORT, "health_port": HEALTH_PORT}  # noqa: S104
     told["gateway"]["drain"] = site.drain_s
     told["state_dir"] = STATE_FOLDER
+    stores = state.settings(site)
+    if stores:
+        told["store"] = stores
     told.setdefault("log", {}).setdefault("format", "json")
     models = told.setdefault("models", {name: {} for name in site.stack.models})
     for name in models:

@@ -31,7 +31,8 @@ def selectors_match(all_: Inventory) -> Iterator[str]:
         if not any(selects(one["spec"]["selector"], labels) for labels in services):
             yield f"{named(one)}: no Service has the labels of its selector"
     for one in all_.of("NetworkPolicy"):
-        if not all_.chosen(one["spec"].get("podSelector")):
+        chosen = one["spec"].get("podSelector", {})
+        if not all_.chosen(chosen) and "cnpg.io/cluster" not in chosen.get("matchLabels", {}):
             yield f"{named(one)}: no pod has the labels of its selector"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from inhouse.deploy import engines, gateway
 from inhouse.deploy.mesh import of_namespace
 from inhouse.deploy.site import ENGINE_PORT, Site
+from inhouse.deploy.state import POSTGRES_PORT, REDIS_PORT
 from inhouse.deploy.text import why
 
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]
@@ -52,6 +53,11 @@ def network(site: Site) -> Iterator[Any]:
     out: list[Any] = []
     if not site.sidecar and site.lanes:
         out.append({"to": [_pods(engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
+    made = site.stack.deploy.state
+    for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
+        if is_made != "none":
+            chosen = _cnpg(site) if is_made == "cloudnative-pg" else _pods(component)
+            out.append({"to": [chosen], "ports": _ports(port)})
     if _elsewhere(site):
         out.append(why({}, "engines, stores or issuers outside this namespace: narrow it to theirs"))
     elif gateway.watching(site):
@@ -63,6 +69,16 @@ def network(site: Site) -> Iterator[Any]:
         {"policyTypes": ["Ingress", "Egress"], "ingress": [door], "egress": out},
         "Clients and scrapers reach the gateway's door; it reaches engines.",
     )
+    for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
+        if is_made == "trial":
+            rule = {"from": [_pods(gateway.COMPONENT)], "ports": _ports(port)}
+            spec = {"policyTypes": ["Ingress"], "ingress": [rule]}
+            yield _policy(site, component, site.labels(component), spec, "Only gateways reach the store.")
+    if made.postgres == "cloudnative-pg":
+        spec = {"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}
+        pods = {"cnpg.io/cluster": f"{site.name}-postgres"}
+        sentence = "Its operator, its copies and the API server speak with PostgreSQL; passwords and TLS guard it."
+        yield _policy(site, "postgres", pods, spec, sentence)
     if site.sidecar:
         yield _policy(
             site,
@@ -91,7 +107,9 @@ def network(site: Site) -> Iterator[Any]:
 
 
 def _elsewhere(site: Site) -> bool:
-    return bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
+    store = site.stack.store
+    stores = store.redis.is_set or store.postgres.is_set
+    return stores or bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
 
 
 def _among_nodes(site: Site, *, out: bool = False) -> list[Any]:
@@ -116,6 +134,10 @@ def _policy(site: Site, name: str, labels: dict[str, str], spec: dict[str, Any],
 
 def _pods(component: str) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}
+
+
+def _cnpg(site: Site) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": {"cnpg.io/cluster": f"{site.name}-postgres"}}}
 
 
 def _kube_system() -> dict[str, Any]:

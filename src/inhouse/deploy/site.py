@@ -80,6 +80,11 @@ class Site:
         return {"name": name, "namespace": self.namespace, "labels": labels, **more}
 
     @property
+    def gateways(self) -> int:
+        """Pods of the gateway."""
+        return self.stack.deploy.gateway.replicas or (2 if shared(self) else 1)
+
+    @property
     def drain_s(self) -> float:
         """How long a gateway that leaves finishes streams: as said, or as long as one may take."""
         if "drain" in self.stack.gateway.model_fields_set:
@@ -97,7 +102,9 @@ class Site:
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """The variables that the stack takes secrets from, in order."""
-        return tuple(dict.fromkeys(["INHOUSE_API_KEY", *_variables(self.stack.model_dump(exclude_unset=True))]))
+        made = ["POSTGRES_PASSWORD"] if self.stack.deploy.state.postgres == "trial" else []
+        used = _variables(self.stack.model_dump(exclude_unset=True))
+        return tuple(dict.fromkeys(["INHOUSE_API_KEY", *used, *made]))
 
     @property
     def secret(self) -> str:
@@ -105,12 +112,25 @@ class Site:
         return f"{self.name}-secrets"
 
 
+def shared(site: Site) -> bool:
+    """Whether several gateways can agree: keys in PostgreSQL, limits in Redis."""
+    said, made = site.stack.store, site.stack.deploy.state
+    redis = said.redis.is_set or made.redis != "none"
+    return redis and (said.postgres.is_set or made.postgres != "none")
+
+
 def check(site: Site) -> None:
     """Raises StackError for what one machine can do and a cluster as described cannot."""
     stack = site.stack
     if not site.lanes and not stack.models:
         raise StackError("there is no model to install", where="models")
-    if site.sidecar and (len(site.lanes) != 1 or stack.deploy.gateway.replicas != 1):
+    if site.gateways > 1 and not shared(site):
+        raise StackError(
+            f"{site.gateways} gateways share no state: each would have keys and limits of its own",
+            where="deploy.gateway.replicas",
+            hint="name `store.redis` and `store.postgres`, let `deploy.state` make them, or leave `replicas` out",
+        )
+    if site.sidecar and (len(site.lanes) != 1 or site.gateways != 1):
         raise StackError(
             "a sidecar is for one model and one pod",
             where="deploy.gateway.form",

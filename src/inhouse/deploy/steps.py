@@ -76,6 +76,8 @@ def _needs(site: Site) -> list[str]:
         found.append(f"cert-manager, with the ClusterIssuer `{deploy.traffic.issuer}`")
     if deploy.secrets.store != "none":
         found.append("the External Secrets operator")
+    if deploy.state.postgres == "cloudnative-pg":
+        found.append("CloudNativePG")
     if deploy.observe.metrics == "monitors":
         found.append("the Prometheus operator")
     if deploy.mesh.mtls != "none":

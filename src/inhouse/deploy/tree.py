@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inhouse.deploy import engines, gateway, gitops, mesh, observe, secrets, security, traffic
+from inhouse.deploy import engines, gateway, gitops, mesh, observe, secrets, security, state, traffic
 from inhouse.deploy.inventory import Inventory
 from inhouse.deploy.lint import Finding, lint
 from inhouse.deploy.site import Site, check
@@ -33,6 +33,7 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("rights", (gateway.rights,)),
     Artefact("secrets", (secrets.external,)),
     Artefact("network", (security.network, mesh.strict)),
+    Artefact("state", (state.own_volume, state.stores)),
     Artefact("gateway", (gateway.services, gateway.deployment, gateway.budget)),
     Artefact("volumes", (engines.volumes,)),
     Artefact("engines", (engines.services, engines.workloads, engines.budgets)),
@@ -90,6 +91,8 @@ def expected(site: Site) -> frozenset[tuple[str, str]]:
         found.add(("Gateway", deploy.traffic.gateway.rpartition("/")[2]))
     if deploy.traffic.canary_service:
         found.add(("Service", deploy.traffic.canary_service))
+    if deploy.state.postgres == "cloudnative-pg":
+        found.add(("Secret", f"{site.name}-postgres-app"))
     return frozenset(found)
 
 
