@@ -38,6 +38,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bitsandbytes quantises blocks of 64 weights."""
+    return tiny_models.llama(tmp_path_factory.mktemp("models") / "wider", hidden=128)
+
+
+@pytest.fixture(scope="session")
 def engine(llama: Path) -> Iterator[EngineProcess]:
     """4 rows at once, 4 more may wait."""
     with transformers_engine(llama, alias="tiny", threads=1, batch_max=4, queue_max=4) as running:

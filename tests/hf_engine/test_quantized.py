@@ -6,20 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
-from engine_process import transformers_engine
 
 from inhouse.hf_engine.asks import Sampling
 from inhouse.hf_engine.batch import Batch
 from inhouse.hf_engine.loading import load
 from inhouse.hf_engine.rows import Wanted
 from inhouse.hf_engine.settings import Settings
-
-
-@pytest.fixture(scope="session")
-def wider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """bitsandbytes quantises blocks of 64 weights."""
-    return tiny_models.llama(tmp_path_factory.mktemp("models") / "wider", hidden=128)
 
 
 @pytest.mark.parametrize(("bits", "layer", "alike"), [("nf4", "Linear4bit", 0.7), ("int8", "Linear8bitLt", 0.97)])
@@ -38,11 +30,3 @@ def test_a_model_is_loaded_in_fewer_bits(wider: Path, bits: Any, layer: str, ali
     batch.begin([Wanted([9] * length, 5, Sampling(temperature=0)) for length in (3, 9)])
     batch.step()
     assert [len(one.answer) for one in batch.said] == [2, 2]
-
-
-def test_an_engine_in_four_bits(wider: Path) -> None:
-    """It serves."""
-    with transformers_engine(wider, quantize="nf4", threads=1) as running:
-        running.ready()
-        reply = running.ask("/generate", {"text": "x", "max_tokens": 5, "ignore_eos": True}).json()
-        assert reply["usage"]["completion_tokens"] == 5

@@ -42,6 +42,12 @@ def _tokenizer() -> Any:
     return found
 
 
+def unreadable() -> list[int]:
+    """Tokens that are no character of their own: a text with them in it does not become the same tokens again."""
+    vocabulary = _tokenizer().get_vocab()
+    return sorted(index for token, index in vocabulary.items() if token in SPECIAL or token in "Ãé©ü¼")
+
+
 def _sizes(tokenizer: Any, **more: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),

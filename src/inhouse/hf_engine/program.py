@@ -25,6 +25,7 @@ from inhouse.hf_engine.settings import Settings
 _BACKLOG = 1024
 _NEEDS = ("torch", "transformers", "safetensors")
 _KEEP_ALIVE_S = 75
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def check_extra(settings: Settings) -> None:
@@ -51,6 +52,8 @@ def run(settings: Settings, host: str, port: int) -> NoReturn:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    for number in _ENDING:
+        signal.signal(number, lambda *_: os._exit(0))
     listener = _listen(host, port)
     where = host if _is_path(host) else f"http://{host}:{listener.getsockname()[1]}"
     print(f"transformers engine on {where}", flush=True)
@@ -76,7 +79,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         logger.propagate = False
         logger.addHandler(_Kinds(logging.WARNING))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, os._exit, 0)
     worker = Worker(settings, loop)
     config: Any = Config(
