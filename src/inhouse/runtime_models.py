@@ -13,16 +13,17 @@ from typing import TypeVar, cast
 from inhouse.config import ModelSpec, WeightsSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
+from inhouse.dispatch.upstream import shown_model
 from inhouse.engines.choices import choose
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
-from inhouse.engines.specs import UNKNOWN, known_of, spec_of
+from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError
-from inhouse.weights.gguf import read_gguf
 from inhouse.weights.identity import identity
+from inhouse.weights.look import read_path
 from inhouse.weights.sources import obtain
 from inhouse.weights.wanted import wanted_of
 
@@ -53,10 +54,8 @@ async def serve_model(
     try:
         wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress)
         file = await in_thread(lambda: obtain(source, wanted).path)
-        known = UNKNOWN
-        if file.suffix == ".gguf":
-            header = read_gguf(file)
-            known = known_of(header.architecture, header.context_tokens, header.scalars)
+        header = await in_thread(lambda: read_path(file))
+        known = known_of(header.context_tokens, header.pooling)
         known_by = identity(file)
         chosen = choose(
             look(with_gpus=False), replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots
@@ -75,6 +74,8 @@ async def serve_model(
     if lane.flights is not None and lane.engine.argv is not None:
         argv = lane.engine.argv(one, Address(socket=""))
         lane.flights.version = hashlib.sha256(known_by + repr(argv).encode()).digest()
+    if lane.engine.calls_it is not None:
+        lane.shown_model = shown_model(lane.engine.calls_it(one), lane.model)
     start_s = spec.start_timeout if "start_timeout" in spec.model_fields_set else lane.engine.start_s
     async with asyncio.TaskGroup() as group:
         for number in range(spec.replicas):

@@ -6,11 +6,8 @@ answer only where its kind gives those safely (`documents`).
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Protocol
-
-import msgspec
 
 from inhouse.admission.notices import Standing
 from inhouse.admission.turns import Ask
@@ -19,16 +16,14 @@ from inhouse.dispatch.follower import Source
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.picked import picked
 from inhouse.dispatch.places import Place
+from inhouse.dispatch.refusal import refusal
 from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.upstream import renamed
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.http import Pool
 from inhouse.errors import (
     ApiError,
-    BadRequest,
-    ContextTooLong,
     EngineError,
-    ModelLoading,
     Unavailable,
     WaitedTooLong,
 )
@@ -41,8 +36,6 @@ from inhouse.wire.openai_chat import whole
 from inhouse.wire.views import DocumentView
 
 _REFUSAL_BYTES_MAX = 256 * 1024
-_MISCONFIGURED = (401, 403, 404, 405, 407, 408)
-"""What an engine says to a gateway that asks in the wrong place or with the wrong key: no client can mend that."""
 
 
 class Client(Protocol):
@@ -215,7 +208,7 @@ class Errand:
             self.watch.asked(place.began_s, pool.broken)
         reply = await pool.request(b"POST", job.path, body)
         if reply.status != 200:
-            raise _refusal(reply.status, pool.without_key(await reply.read(_REFUSAL_BYTES_MAX)), job, lane)
+            raise refusal(reply.status, pool.without_key(await reply.read(_REFUSAL_BYTES_MAX)), job, lane)
         if not job.streams:
             answer = await reply.read()
             place.first_s = time.monotonic()
@@ -246,50 +239,5 @@ class Errand:
         reply = await pool.request(b"POST", job.path, body, patient=True)
         answer = await reply.read()
         if reply.status != 200:
-            raise _refusal(reply.status, pool.without_key(answer[:_REFUSAL_BYTES_MAX]), job, lane)
+            raise refusal(reply.status, pool.without_key(answer[:_REFUSAL_BYTES_MAX]), job, lane)
         view.document(answer if lane.shown_model is None else answer.replace(*lane.shown_model))
-
-
-# "input (612 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
-_ONE_PASS = re.compile(r"\((\d+) tokens\) is too large to process\D*(\d+)")
-
-
-class _EngineRefusal(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-    n_prompt_tokens: int | None = None
-    n_ctx: int | None = None
-
-
-class _EngineRefusalBody(msgspec.Struct):
-    error: _EngineRefusal
-
-
-def _refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
-    """An engine's refusal as an error of ours: the client's fault where the engine says so."""
-    try:
-        told = msgspec.json.decode(body, type=_EngineRefusalBody).error
-    except msgspec.DecodeError:
-        if status in (429, 503):
-            return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
-        return EngineError(f"the engine of '{lane.model}' answered with status {status}")
-    if told.n_prompt_tokens is not None and told.n_ctx is not None:
-        return ContextTooLong(told.n_prompt_tokens, told.n_ctx, param=job.prompt_param)
-    if status == 503 and lane.engine.llama:
-        return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
-    if status in (429, 503):
-        return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
-    if status in _MISCONFIGURED and lane.body_start is not None:
-        return EngineError(
-            f"an engine of '{lane.model}' refused the gateway itself with status {status}: its `endpoints`, `api_key` "
-            "or `upstream_model` in inhouse.yaml may be wrong"
-        )
-    if one_pass := _ONE_PASS.search(told.message):
-        return BadRequest(
-            f"the input has {one_pass[1]} tokens, one embedding takes {one_pass[2]}; shorten it, or give the model "
-            f"`engine_args: [--ubatch-size, '{one_pass[1]}']` in inhouse.yaml",
-            param=job.prompt_param,
-        )
-    if 400 <= status < 500 or status == 501:
-        return BadRequest(told.message or f"the engine refused the request with status {status}")
-    return EngineError(f"the engine of '{lane.model}' failed: {told.message or f'status {status}'}")

@@ -127,6 +127,8 @@ class Engine:
     reads: Reading = "models"
     """What tells its slots and context: llama-server's /props, `max_model_len` in /v1/models, TGI's /info, or
     Ollama's /api/ps."""
+    calls_it: Callable[[Spec], str] | None = None
+    """What it calls the model in its answers, where it cannot be told the public name."""
     metrics: tuple[bytes, ...] = (b"/metrics",)
     """Where its metrics may be; the first that has one of its names counts. Without any: it has none."""
     names: Names = field(default_factory=Names)

@@ -2,8 +2,8 @@
 
 A program of its own, standard library only. The parent holds our standard input open; when it closes, in any way the
 parent ends (kill -9 included), the command is asked to end, and after STOP_S seconds it is killed with all that it
-started. On Linux the kernel is asked for the same, in case this program is the one that is killed. What a command
-leaves behind that ended by itself (workers of an engine) is killed as well.
+started. On Linux the kernel is asked to kill it should this program be the one that is killed. What a command leaves
+behind that ended by itself (workers of an engine) is killed as well.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def die_with_parent() -> None:
 
 def main(stop_s: float, command: list[str]) -> int:
     """Runs `command` until it ends (its status is returned) or standard input closes (stopped, 0)."""
-    die_with_parent()
+    # not die_with_parent() for us: whoever is killed with its parent cannot end what the command has started
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent, process_group=0)
 
     def kill() -> None:

@@ -5,7 +5,6 @@ Both who starts a child process and who writes a manifest come by here, so that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +27,12 @@ class Known:
 
 
 UNKNOWN = Known()
-_RANK = 4
-"""llama.cpp's number for pooling that ranks (`llama_pooling_type`)."""
 
 
-def known_of(architecture: str | None, context_tokens: int | None, scalars: Mapping[str, object]) -> Known:
-    """Read from the metadata of a GGUF file."""
-    pooling = scalars.get(f"{architecture}.pooling_type")
-    if pooling is None:
-        return Known(context_tokens)
-    return Known(context_tokens, "rerank" if pooling == _RANK else "embed", pools=True)
+def known_of(context_tokens: int | None, pooling: str | None) -> Known:
+    """Of what a model's header says."""
+    task: Task = "generate" if pooling is None else "rerank" if pooling == "rank" else "embed"
+    return Known(context_tokens, task, pools=pooling is not None)
 
 
 def spec_of(model: str, said: ModelSpec, weights: Path, known: Known, chosen: Choices) -> Spec:

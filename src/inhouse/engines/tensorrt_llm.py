@@ -30,6 +30,7 @@ TENSORRT_LLM = Engine(
     image=Image("nvcr.io/nvidia/tensorrt-llm/release:1.2.1", ("trtllm-serve",)),
     stop_s=5.0,
     start_s=1800.0,
+    calls_it=lambda spec: spec.weights.name,
     metrics=(b"/prometheus/metrics", b"/metrics"),
     names=Names(
         running=("trtllm_num_requests_running", "trtllm:num_requests_running"),  # the colon: up to 1.1

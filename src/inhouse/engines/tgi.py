@@ -34,6 +34,7 @@ TGI = Engine(
     image=Image("ghcr.io/huggingface/text-generation-inference:3.3.7", ("text-generation-launcher",), port=3000),
     stop_s=5.0,
     start_s=1200.0,
+    calls_it=lambda spec: str(spec.weights),
     reads="info",
     names=Names(
         running=("tgi_batch_current_size",),

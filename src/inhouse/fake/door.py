@@ -37,6 +37,7 @@ class Door(asyncio.Protocol):
     def __init__(self, engine: Engine, *, faulty: bool = True) -> None:
         self.engine = engine
         self.body = b""
+        self.path = b""
         self._faulty = faulty
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -127,8 +128,10 @@ class Door(asyncio.Protocol):
             return
         method, url, self.body, self._keep_alive = self._waiting.popleft()
         self._busy = True
-        path = url.partition(b"?")[0]
+        path = self.path = url.partition(b"?")[0]
         try:
+            if path in self.engine.dialect.lacks:
+                raise Refused(404, "not_found_error", "Not Found")
             if method == b"POST" and path in SLOW:
                 self._slow(SLOW[path])
             elif handler := PATHS.get((method, path)):
@@ -136,11 +139,14 @@ class Door(asyncio.Protocol):
             else:
                 raise Refused(404, "not_found_error", "this fake engine has no such path")
         except Refused as refusal:
-            self.respond(refusal.status, refusal.body)
+            self._refuse(refusal)
         except WrongSetting as error:
-            self.respond(400, Refused(400, "invalid_request_error", str(error)).body)
+            self._refuse(Refused(400, "invalid_request_error", str(error)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self.respond(400, Refused(400, "invalid_request_error", f"the body cannot be read: {error}").body)
+            self._refuse(Refused(400, "invalid_request_error", f"the body cannot be read: {error}"))
+
+    def _refuse(self, refusal: Refused) -> None:
+        self.respond(refusal.status, refusal.body(self.engine.dialect))
 
     def _slow(self, take: Callable[[Door, str], Job]) -> None:
         """A request that takes a slot, and may fail."""
@@ -170,7 +176,7 @@ def _health(door: Door) -> None:
         raise Refused(503, "unavailable_error", "Loading model")
     if engine.settings.unhealthy:
         raise Refused(500, "server_error", "this engine was told to be unwell")
-    door.respond(200, b'{"status":"ok"}')
+    door.respond(200, engine.dialect.health_body)
 
 
 def _props(door: Door) -> None:
@@ -190,16 +196,81 @@ def _slots(door: Door) -> None:
 
 
 def _metrics(door: Door) -> None:
-    page = metrics.page(door.engine.settings.metrics_as, door.engine.read_figures(), door.engine.model)
+    engine = door.engine
+    if door.path != engine.dialect.metrics_path:
+        raise Refused(404, "not_found_error", "this engine has its metrics elsewhere")
+    flavour = engine.settings.metrics_as
+    if flavour == "same":
+        flavour = engine.dialect.metrics_as
+    page = metrics.page(flavour, engine.read_figures(), engine.model)
     if page is None:
         raise Refused(404, "not_found_error", "this engine has no metrics")
     door.respond(200, page, "text/plain; version=0.0.4")
 
 
 def _models(door: Door) -> None:
+    context, dialect = door.engine.settings.context_tokens, door.engine.dialect
+    card: dict[str, Any] = {"id": door.engine.model, "object": "model", "created": 0, "owned_by": dialect.owner}
+    if dialect.tells_context:
+        card |= {"max_model_len": context, "meta": {"n_ctx": context}}
+    door.respond(200, _encode({"object": "list", "data": [card]}))
+
+
+def _info(door: Door) -> None:
+    _only(door, "tgi")
+    settings = door.engine.settings
+    body = {
+        "model_id": door.engine.model,
+        "max_concurrent_requests": settings.slots,
+        "max_input_tokens": settings.context_tokens - 1,
+        "max_total_tokens": settings.context_tokens,
+        "version": "3.3.7",
+        "router": "text-generation-router",
+    }
+    door.respond(200, _encode(body))
+
+
+def _tags(door: Door) -> None:
+    _only(door, "ollama")
+    door.respond(200, _encode({"models": [{"name": name} for name in door.engine.known]}))
+
+
+def _loaded(door: Door) -> None:
+    _only(door, "ollama")
     context = door.engine.settings.context_tokens
-    card = {"id": door.engine.model, "object": "model", "created": 0, "owned_by": "inhouse", "max_model_len": context}
-    door.respond(200, _encode({"object": "list", "data": [{**card, "meta": {"n_ctx": context}}]}))
+    door.respond(200, _encode({"models": [{"name": name, "context_length": context} for name in door.engine.loaded]}))
+
+
+def _create(door: Door) -> None:
+    _only(door, "ollama")
+    name = _tagged(msgspec.json.decode(door.body, type=_OfOllama).model)
+    if name not in door.engine.known:
+        door.engine.known.append(name)
+    door.respond(200, b'{"status":"success"}')
+
+
+def _load(door: Door) -> None:
+    """What an empty request does: the model is loaded."""
+    _only(door, "ollama")
+    name = _tagged(msgspec.json.decode(door.body, type=_OfOllama).model)
+    if name not in door.engine.known:
+        raise Refused(404, "not_found_error", f"model '{name}' not found")
+    if name not in door.engine.loaded:
+        door.engine.loaded.append(name)
+    door.respond(200, _encode({"model": name, "done": True, "done_reason": "load"}))
+
+
+class _OfOllama(msgspec.Struct):
+    model: str
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name else f"{name}:latest"
+
+
+def _only(door: Door, speaks: str) -> None:
+    if door.engine.settings.speaks != speaks:
+        raise Refused(404, "not_found_error", "this fake engine has no such path")
 
 
 def _tokenize(door: Door) -> None:
@@ -262,6 +333,13 @@ PATHS: dict[tuple[bytes, bytes], Callable[[Door], None]] = {
     (b"GET", b"/props"): _props,
     (b"GET", b"/slots"): _slots,
     (b"GET", b"/metrics"): _metrics,
+    (b"GET", b"/prometheus/metrics"): _metrics,
+    (b"GET", b"/info"): _info,
+    (b"GET", b"/api/tags"): _tags,
+    (b"GET", b"/api/ps"): _loaded,
+    (b"POST", b"/api/create"): _create,
+    (b"POST", b"/api/generate"): _load,
+    (b"POST", b"/api/embed"): _load,
     (b"GET", b"/v1/models"): _models,
     (b"POST", b"/tokenize"): _tokenize,
     (b"POST", b"/detokenize"): _detokenize,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from inhouse.fake.batch import Batch, Sequence
+from inhouse.fake.dialects import DIALECTS, Dialect
 from inhouse.fake.faults import Faults
 from inhouse.fake.metrics import Figures
 from inhouse.fake.settings import Settings, changed
@@ -63,6 +64,9 @@ class Engine:
         self.vocabulary = Vocabulary()
         self.faults = Faults(settings)
         self.figures = Figures()
+        self.known: list[str] = []
+        """Models, where they are made known and loaded one by one."""
+        self.loaded: list[str] = []
         self.hang_ups = 0
         self.failed: dict[str, int] = {}
         self._relisten = relisten
@@ -75,6 +79,10 @@ class Engine:
         self._crash: asyncio.TimerHandle | None = None
         self._numbers = 0
         self._plan_crash()
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.settings.speaks]
 
     @property
     def loading(self) -> bool:
@@ -100,7 +108,7 @@ class Engine:
         )
         job = Job(sequence, out)
         self._numbers += 1
-        job.plan, job.answer = plan, Answer(plan, self._numbers, self.model)
+        job.plan, job.answer = plan, Answer(plan, self._numbers, self.model, self.dialect)
         if fault == "truncate":
             job.cut = self.faults.cut(plan.answer_tokens)
         if plan.stream:

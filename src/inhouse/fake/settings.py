@@ -14,6 +14,8 @@ from typing import Any, Literal
 Value = float | int | bool | str
 FLAVOURS = ("llamacpp", "vllm", "vllm-old", "sglang", "tgi", "trtllm", "none")
 Flavour = Literal["llamacpp", "vllm", "vllm-old", "sglang", "tgi", "trtllm", "none"]
+SPOKEN = ("llamacpp", "vllm", "sglang", "tgi", "tensorrt-llm", "ollama")
+"""The names of `dialects.DIALECTS`."""
 _PART = 1.0
 _ENDLESS = 1e12
 
@@ -35,7 +37,8 @@ class Settings:
     context_tokens: int = _of(4096, "Tokens of one request, prompt and answer together.", least=16)
     queue_max: int = _of(100_000, "Requests that wait inside the engine; one more is refused.")
     full_status: int = _of(503, "Status of a request that finds that queue full.", least=400, most=599)
-    metrics_as: str = _of("llamacpp", "Whose names /metrics uses.", among=FLAVOURS)
+    speaks: str = _of("llamacpp", "Whose paths, errors and streams it has.", among=SPOKEN)
+    metrics_as: str = _of("same", "Whose names /metrics uses; `same` as `speaks`.", among=(*FLAVOURS, "same"))
     embedding_dim: int = _of(64, "Numbers in one embedding.", least=1, most=8192)
     # how long it takes
     load_s: float = _of(0.0, "Seconds after its start during which /health says 503.")

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from inhouse.fake import text
 from inhouse.fake.batch import Sequence
+from inhouse.fake.dialects import DIALECTS, Dialect
 from inhouse.fake.settings import Settings
 
 _encode = msgspec.json.encode
@@ -21,12 +22,14 @@ _PART_TOKENS = 64
 
 
 class Refused(Exception):
-    """An answer other than 200. Extra fields go into the error object."""
+    """An answer other than 200. `more` is what only llama-server tells."""
 
     def __init__(self, status: int, kind: str, message: str, **more: int) -> None:
         super().__init__(message)
-        self.status = status
-        self.body = _encode({"error": {"code": status, "message": message, "type": kind, **more}})
+        self.status, self.kind, self.message, self.more = status, kind, message, more
+
+    def body(self, dialect: Dialect) -> bytes:
+        return _encode(dialect.error(self.status, self.kind, self.message, self.more))
 
 
 class _Part(Struct):
@@ -142,10 +145,12 @@ def text_plan(ask: TextAsk, settings: Settings, vocabulary: text.Vocabulary) -> 
 def _plan(chat: bool, ask: _Ask, settings: Settings, prompt: list[str], key: int, start: int) -> Plan:
     room = settings.context_tokens - len(prompt)
     if room <= 0:
+        dialect = DIALECTS[settings.speaks]
+        told = dialect.too_long or "request ({prompt} tokens) exceeds the available context size ({context} tokens)"
         raise Refused(
-            400,
+            dialect.too_long_status,
             "exceed_context_size_error",
-            f"request ({len(prompt)} tokens) exceeds the available context size ({settings.context_tokens} tokens)",
+            told.format(prompt=len(prompt), context=settings.context_tokens),
             n_prompt_tokens=len(prompt),
             n_ctx=settings.context_tokens,
         )
@@ -182,19 +187,22 @@ def _raw(value: Raw | UnsetType) -> str:
 class Answer:
     """The bytes of one answer, streamed or whole."""
 
-    def __init__(self, plan: Plan, number: int, model: str) -> None:
+    def __init__(self, plan: Plan, number: int, model: str, dialect: Dialect = DIALECTS["llamacpp"]) -> None:
         self._plan = plan
+        self._dialect = dialect
         self._model = plan.model or model
         self._id = f"{'chatcmpl' if plan.chat else 'cmpl'}-fake-{number}"
         self._created = int(time.time())
-        name, value = ('"delta":{"content":"', '"}') if plan.chat else ('"text":"', '"')
-        self._before = f'data: {{"choices":[{{"finish_reason":null,"index":0,{name}'.encode()
-        self._after = f"{value}}}],{self._tail(stream=True)}}}\n\n".encode()
+        role = '"role":"assistant",' if dialect.opening is None else ""
+        name, value = (f'"delta":{{{role}"content":"', '"}') if plan.chat else ('"text":"', '"')
+        self._before = f'data: {{"choices":[{{"finish_reason":null,"index":0{dialect.choice},{name}'.encode()
+        self._after = f"{value}}}],{self._tail(stream=True)}{dialect.event}}}\n\n".encode()
 
     def opening(self) -> bytes:
-        if not self._plan.chat:
+        dialect = self._dialect
+        if not self._plan.chat or dialect.opening is None:
             return b""
-        return self._event('[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]')
+        return self._event(f'[{{"finish_reason":null,"index":0{dialect.choice},"delta":{dialect.opening}}}]')
 
     def tokens(self, first: int, count: int) -> bytes:
         """An event for each token. Words need no escaping."""
@@ -203,12 +211,13 @@ class Answer:
 
     def closing(self, sequence: Sequence) -> bytes:
         """The last event, usage where it was asked for, and the mark of the end."""
+        dialect = self._dialect
         shape = '"delta":{}' if self._plan.chat else '"text":""'
-        last = self._event(f'[{{"finish_reason":"{self._plan.finish_reason}","index":0,{shape}}}]')
+        end = f'"finish_reason":"{self._plan.finish_reason}","index":0{dialect.choice}{dialect.last}'
+        last = self._event(f"[{{{end},{shape}}}]")
         usage = b""
         if self._plan.include_usage:
-            told = f',"usage":{_json(usage_of(sequence))},"timings":{_json(timings_of(sequence))}'
-            usage = self._event("[]", told)
+            usage = self._event("[]", "," + self._told(sequence))
         return last + usage + DONE
 
     def whole(self, sequence: Sequence) -> bytes:
@@ -217,10 +226,17 @@ class Answer:
         if self._plan.chat:
             said = {"message": {"role": "assistant", "content": words}}
         choice = {"index": 0, "finish_reason": self._plan.finish_reason, **said}
-        told = f'"usage":{_json(usage_of(sequence))},"timings":{_json(timings_of(sequence))}'
-        return f'{{"choices":[{_json(choice)}],{self._tail(stream=False)},{told}}}'.encode()
+        return f'{{"choices":[{_json(choice)}],{self._tail(stream=False)},{self._told(sequence)}}}'.encode()
 
-    def _event(self, choices: str, more: str = "") -> bytes:
+    def _told(self, sequence: Sequence) -> str:
+        usage = usage_of(sequence)
+        if not self._dialect.cached:
+            del usage["prompt_tokens_details"]
+        timings = f',"timings":{_json(timings_of(sequence))}' if self._dialect.timings else ""
+        return f'"usage":{_json(usage)}{timings}'
+
+    def _event(self, choices: str, told: str = "") -> bytes:
+        more = told or self._dialect.event
         return f'data: {{"choices":{choices},{self._tail(stream=True)}{more}}}\n\n'.encode()
 
     def _tail(self, *, stream: bool) -> str:
