@@ -317,7 +317,7 @@ def test_unwell(plain: FakeEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "status"), [({"crash_after_tokens": 40, "crash_status": 7}, 7), ({"crash_after_s": 0.01}, 1)]
+    ("settings", "status"), [({"crash_after_tokens": 40, "crash_status": 7}, 7), ({"crash_after_s": 0.5}, 1)]
 )
 def test_the_process_ends(settings: dict[str, Any], status: int) -> None:
     """With the status asked for, in the middle of an answer or at a time."""
