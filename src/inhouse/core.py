@@ -121,6 +121,18 @@ class GatewayReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker says of itself: which queue it works for, and that it stops. `health_url` where it has a port."""
+
+    state: Literal["working", "draining", "stopped"]
+    queue: str = ""
+    models: tuple[str, ...] = ()
+    health_url: str = ""
+    running: int = 0
+    """Jobs that it still has."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyMinted:
     """The first start made a key. The one moment at which its text exists; only a hash is kept."""
 
@@ -138,4 +150,4 @@ class FetchReport:
     total_bytes: int | None
 
 
-Report = GatewayReport | ReplicaReport | KeyMinted | FetchReport
+Report = GatewayReport | WorkerReport | ReplicaReport | KeyMinted | FetchReport

@@ -7,11 +7,9 @@ import contextlib
 import functools
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from inhouse.config import Stack
 from inhouse.core import ANONYMOUS, Endpoint, Identity, ReplicaReport, Report
@@ -25,6 +23,7 @@ from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
+from inhouse.runtime_sockets import socket_folder
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
@@ -41,7 +40,6 @@ BOOKED_AT_ONCE = 256
 _SHARES_MAX = 10_000
 _CHECKPOINT_S = 1.0
 _TICKS_PER_SWEEP = 4
-_SOCKET_FOLDER_LENGTH_MAX = 64
 
 
 class RequestIds:
@@ -92,7 +90,7 @@ class Parts:
 async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
     for spec in stack.models.values():  # a file that is not there is a mistake to be told before all else
-        if spec.source is not None and is_here(spec.source):
+        if spec.source is not None and not spec.queued and is_here(spec.source):
             obtain(spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent))
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
@@ -135,7 +133,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
         parts.sweepers += [auth.refresh, quotas.flush, ways.steering.sweep, tell_of_ejections]
-        sockets = Path(exits.enter_context(_temporary_folder()))
+        sockets = exits.enter_context(socket_folder())
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),
         ]
@@ -146,7 +144,12 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             own.mkdir(mode=0o700)
             told = functools.partial(_told, parts, report)
             fault = functools.partial(_fault, parts, name)
-            if spec.source is None:
+            if spec.queued:
+                from inhouse.runtime_queue import queued_of
+
+                lanes[name].queued = queued = queued_of(stack, lanes[name], environ, told, fault)
+                coroutine = queued.run()
+            elif spec.source is None:
                 trouble = functools.partial(_trouble, parts, name)
                 fleet = fleet_of(stack, lanes[name], spec, environ, told, fault, trouble)
                 parts.sweepers.append(fleet.sweep)
@@ -170,13 +173,6 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
                 parts.sweepers.append(lane.flights.sweep)
                 exits.push_async_callback(lane.flights.close)
         yield parts
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """For the engines' sockets, whose paths the system cuts at about 104 characters."""
-    usual = tempfile.gettempdir()
-    base = usual if len(usual) <= _SOCKET_FOLDER_LENGTH_MAX else "/tmp"  # noqa: S108 - the folder in it is private
-    return tempfile.TemporaryDirectory(prefix="inhouse-", dir=base, ignore_cleanup_errors=True)
 
 
 class Shares:

@@ -15,6 +15,7 @@ from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model, start_of
 from inhouse.dispatch.watch import TimeLimits
+from inhouse.engines.queue import QUEUE
 from inhouse.engines.table import ENGINES
 from inhouse.routing.router import Router
 from inhouse.routing.settings import settings_of
@@ -24,6 +25,8 @@ from inhouse.telemetry.metrics import Metrics
 
 def lane_of(name: str, spec: ModelSpec) -> Lane:
     """The lane of a model, without replicas yet."""
+    if spec.queued:
+        return _queued_lane(name, spec)
     return Lane(
         model=name,
         source=spec.source or ", ".join(spec.endpoints),
@@ -31,13 +34,8 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
         turns=Turns(_queue(name, spec), notice_every_s=spec.queue_notice_every),
         alone=Turns(_queue(name, spec)),
         load_wait_s=spec.load_wait,
-        limits=TimeLimits(
-            wait_s=spec.queue_wait_max,
-            first_token_s=spec.first_token_timeout,
-            token_gap_s=spec.token_gap_timeout,
-            total_s=spec.total_timeout,
-        ),
-        fit=Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy),
+        limits=_limits(spec),
+        fit=_fit(spec),
         engine=ENGINES[spec.engine],
         router=Router(settings_of(spec.routing)) if spec.source is None or spec.replicas > 1 else None,
         context_given=spec.context if spec.source is not None or "context" in spec.model_fields_set else None,
@@ -47,6 +45,36 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
         failover=_failover(spec.failover),
         flights=_flights(name, spec.cache),
     )
+
+
+def _queued_lane(name: str, spec: ModelSpec) -> Lane:
+    """That of a model whose engines are workers'. While none is there requests wait: one may be on its way."""
+    return Lane(
+        model=name,
+        source="queue",
+        created_s=int(time.time()),
+        turns=Turns(_queue(name, spec), notice_every_s=spec.queue_notice_every),
+        alone=Turns(_queue(name, spec)),
+        load_wait_s=spec.load_wait if "load_wait" in spec.model_fields_set else spec.queue_wait_max,
+        limits=_limits(spec),
+        fit=_fit(spec),
+        engine=QUEUE,
+        context_given=spec.context if "context" in spec.model_fields_set else None,
+        flights=_flights(name, spec.cache),
+    )
+
+
+def _limits(spec: ModelSpec) -> TimeLimits:
+    return TimeLimits(
+        wait_s=spec.queue_wait_max,
+        first_token_s=spec.first_token_timeout,
+        token_gap_s=spec.token_gap_timeout,
+        total_s=spec.total_timeout,
+    )
+
+
+def _fit(spec: ModelSpec) -> Fit:
+    return Fit(spec.context_fit, spec.answer_room, spec.answer_tokens_max, spec.answer_tokens_policy)
 
 
 def _failover(spec: FailoverSpec) -> Failover | None:

@@ -39,6 +39,7 @@ class FakeLane:
     shown_model = None
     failover = None
     flights = None
+    queued = None
 
     def __init__(self, pool: Pool, slots: int) -> None:
         room = {"waiting_max": 100, "waiting_tokens_max": 10**9, "waiting_bytes_max": 10**9}

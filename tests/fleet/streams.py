@@ -25,9 +25,9 @@ def body_of(text: str, tokens: int) -> dict[str, Any]:
     return {"model": "demo", "messages": messages, "max_tokens": tokens, "ignore_eos": True, "stream": True}
 
 
-def words_of(body: dict[str, Any]) -> str:
+def words_of(body: dict[str, Any], settings: Settings = Settings()) -> str:  # noqa: B008 - frozen
     """What the fake engine answers to it."""
-    plan = fake.chat_plan(msgspec.json.decode(json.dumps(body), type=fake.ChatAsk), Settings())
+    plan = fake.chat_plan(msgspec.json.decode(json.dumps(body), type=fake.ChatAsk), settings)
     return plan.words(0, plan.answer_tokens)
 
 

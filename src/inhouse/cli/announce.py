@@ -18,12 +18,18 @@ from inhouse import __version__
 from inhouse.cli.ink import Ink, Style
 from inhouse.cli.phrases import base_url, curl, fetching, running, stopping
 from inhouse.cli.spinner import Spinner
-from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport, Report
+from inhouse.core import FetchReport, GatewayReport, KeyMinted, ReplicaReport, Report, WorkerReport
 
 if TYPE_CHECKING:
     from inhouse.config import Stack
 
-EVENTS = {GatewayReport: "gateway", ReplicaReport: "replica", KeyMinted: "key", FetchReport: "fetch"}
+EVENTS = {
+    GatewayReport: "gateway",
+    WorkerReport: "worker",
+    ReplicaReport: "replica",
+    KeyMinted: "key",
+    FetchReport: "fetch",
+}
 FETCH_STEPS = 10
 """Lines about one download, where there is no terminal to redraw."""
 
@@ -65,6 +71,8 @@ class Announcer:
                 self._minted = report  # shown with the address, which it is good for
             elif isinstance(report, GatewayReport):
                 self._gateway(report)
+            elif isinstance(report, WorkerReport):
+                self._worker(report)
             else:
                 self._replica(report)
         if self._spinner and self._busy:
@@ -80,6 +88,19 @@ class Announcer:
             stopping(report.open_requests) if report.state == "draining" else "",
             "yellow",
         )
+
+    def _worker(self, report: WorkerReport) -> None:
+        if report.state != "working":
+            self._busy.clear()
+            draining = report.state == "draining"
+            self._say("stopping" if draining else "stopped", stopping(report.running) if draining else "", "yellow")
+            return
+        ink = self._ink
+        _print(f"{ink('inhouse', 'bold')} {__version__} works for the queue at {ink(report.queue, 'bold cyan')}\n")
+        self._say("models", ", ".join(report.models), "bold")
+        if report.health_url:
+            self._say("health", f"{report.health_url}/health/ready", "bold")
+        self._say("stop", "Ctrl-C", "bold")
 
     def _welcome(self, url: str) -> None:
         key = self._minted.key if self._minted else None

@@ -21,6 +21,7 @@ from inhouse.cli import (
     endpoints,
     explain,
     fake_engine,
+    gateway,
     keys,
     models,
     pull,
@@ -31,6 +32,7 @@ from inhouse.cli import (
     transformers_engine,
     usage,
     version,
+    worker,
 )
 from inhouse.cli.options import examples
 from inhouse.errors import InhouseError
@@ -46,6 +48,8 @@ app = typer.Typer(
     ),
 )
 app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=gateway.EXAMPLES)(gateway.gateway)
+app.command(epilog=worker.EXAMPLES)(worker.worker)
 app.command(epilog=chat.EXAMPLES)(chat.chat)
 app.command(epilog=pull.EXAMPLES)(pull.pull)
 app.add_typer(keys.app, name="keys")

@@ -76,7 +76,7 @@ def serve(
     if name and not model:
         raise typer.BadParameter("needs MODEL; configured models have their names in the file", param_hint="--name")
     stack = load(config, environ=os.environ, flags=flags)
-    chat = _chat_command(stack, config, given_address=host is not None or port is not None, state_dir=state_dir)
+    chat = chat_command(stack, config, given_address=host is not None or port is not None, state_dir=state_dir)
     with Announcer(stack, chat=chat, as_json=as_json) as announcer:
         code = serve_until_told(stack, environ=os.environ, report=announcer)
     raise typer.Exit(code)
@@ -89,7 +89,7 @@ def name_of(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", stem)[:128] or "model"
 
 
-def _chat_command(stack: Stack, config: Path | None, *, given_address: bool, state_dir: Path | None) -> list[str]:
+def chat_command(stack: Stack, config: Path | None, *, given_address: bool, state_dir: Path | None) -> list[str]:
     """`inhouse chat` with what it needs to find this very gateway; `{url}` where the address goes."""
     command = ["inhouse", "chat"]
     if config is not None:

@@ -31,6 +31,7 @@ FLAGS: dict[str, str] = {
     "models.*.engine_binary": "--engine-binary",
     "gateway.host": "--host",
     "gateway.port": "--port",
+    "queue.url": "--queue",
     "auth.enabled": "--no-auth",
     "log.level": "--log-level",
     "state_dir": "--state-dir",
@@ -154,7 +155,7 @@ class _Layers:
         if not self.tree.get("models"):
             self.tree["models"] = {"demo": {}}
         demo = self.tree["models"].get("demo", 0) if isinstance(self.tree["models"], dict) else 0
-        if demo is None or (isinstance(demo, dict) and not demo.get("endpoints")):
+        if demo is None or (isinstance(demo, dict) and not (demo.get("endpoints") or demo.get("queued"))):
             self.tree["models"]["demo"] = {"source": "demo"} | (demo or {})
 
     def validate(self) -> Stack:

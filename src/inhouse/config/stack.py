@@ -21,6 +21,7 @@ from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Percen
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
+from inhouse.config.queue import QueueSpec
 from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routes import RouteSpec, check_routes
@@ -69,6 +70,10 @@ class ModelSpec(Section):
         [], "Engines that run already, in place of `source`; `dns://` and `k8s://` stand for all behind a name.",
         example=["http://10.0.0.7:8000", "unix:/run/engine.sock", "dns://engines:8000", "k8s://prod/engines:http"],
     )  # fmt: skip
+    queued: bool = setting(
+        False,
+        "Whether its requests go through `queue` to workers (`inhouse worker`), who run it, not this gateway.",
+    )
     engine: EngineName = setting(
         "llamacpp", "The program that does the inference; `openai` is any other that speaks OpenAI's API."
     )
@@ -290,6 +295,9 @@ class Stack(Section):
         default_factory=StoreSpec, description="Where state is, for more gateways than those of one machine."
     )
     deploy: DeploySpec = Field(default_factory=DeploySpec, description="The installation on a cluster.")
+    queue: QueueSpec = Field(
+        default_factory=QueueSpec, description="The Redis between gateways and workers, for models with `queued: true`."
+    )
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")
@@ -319,7 +327,13 @@ class Stack(Section):
     @model_validator(mode="after")
     def _models_have_a_place(self) -> Self:
         for name, spec in self.models.items():
-            if spec.source is None and not spec.endpoints:
+            if spec.queued and self.queue.url is None:
+                raise contradiction(
+                    ("models", name, "queued"),
+                    f"`models.{name}` is queued, and there is no queue",
+                    "name it with `queue: {url: redis://host:6379/0}`, or with --queue",
+                )
+            if spec.source is None and not spec.endpoints and not spec.queued:
                 raise contradiction(
                     ("models", name),
                     f"`models.{name}` lacks `source`",

@@ -115,7 +115,10 @@ class Errand:
                 entry.waited_s = max(entry.waited_s, turn.waited_s)  # the answer's head tells it
                 entry.place = max(entry.place, turn.place)
         try:
-            await self._at_a_place()
+            if self._lane.queued is None:
+                await self._at_a_place()
+            else:
+                await self._lane.queued.serve(self._index, self._job, ask, view, client, entry, self.watch)
         finally:
             turn.leave(view.tokens_of(self._index))
 

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from inhouse.admission.context_fit import REJECTING, Fit
 from inhouse.admission.fair import Priority
@@ -21,6 +22,9 @@ from inhouse.engines.http import Pool
 from inhouse.errors import ApiError, EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
 from inhouse.routing.router import Router
 from inhouse.wire.call import Job
+
+if TYPE_CHECKING:
+    from inhouse.dispatch.queued import Queued
 
 _LOADING_RETRY_S = 2.0
 _TELLING_BYTES = 1024
@@ -70,6 +74,8 @@ class Lane:
     """How answers go on whose replica dies; None where they do not."""
     flights: Flights | None = None
     """Answers that are kept and shared; None where the model has no cache."""
+    queued: Queued | None = None
+    """The way to workers, where the engines are theirs; None where they are reached from here."""
     places: Places = field(init=False)
     _token_bytes: float = 4.0
 
@@ -79,6 +85,11 @@ class Lane:
     @property
     def ready(self) -> bool:
         return self.places.any_ready
+
+    @property
+    def expects_workers(self) -> bool:
+        """Whether it lets requests wait for workers that are not there yet."""
+        return self.queued is not None and self.queued.member.said != "unreachable"
 
     @property
     def state(self) -> str:
@@ -170,6 +181,8 @@ class Lane:
             return Unavailable(
                 f"the model '{self.model}' did not load; its log and `inhouse models` say why", retry_after_s=30.0
             )
+        if self.queued is not None:
+            return Unavailable(self.queued.lack, retry_after_s=_LOADING_RETRY_S)
         if state in ("ready", "unreachable"):
             return Unavailable(
                 f"no replica of '{self.model}' can take requests now; retry in {_LOADING_RETRY_S:.0f} s; "

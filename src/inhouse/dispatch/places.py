@@ -239,7 +239,7 @@ class Places:
         if not member.open:
             return member.in_flight
         if self.router is None:
-            return member.slots
+            return member.slots + member.ahead
         refusal = self.router.health(member.id, time.monotonic())
         if refusal is None:
             return member.slots + self.router.settings.queueing_max

@@ -30,6 +30,8 @@ class Member:
     engine: Engine
     slots: int
     """Requests of ours that it may have at once."""
+    ahead: int = 0
+    """Requests that it may have beyond its slots: they wait there, so that no slot waits for its next one."""
     state: EndpointState = "loading"
     said: ReplicaState = "loading"
     """The word that its shell has for its state."""

@@ -166,7 +166,7 @@ class _Doors:
 
     async def ready(self, request: Request) -> Response:
         lanes = self._parts.lanes.values()
-        ok = not self._parts.draining and any(lane.ready for lane in lanes)
+        ok = not self._parts.draining and any(lane.ready or lane.expects_workers for lane in lanes)
         status = "ok" if ok else "draining" if self._parts.draining else "not ready"
         body = {"status": status, "models": {lane.model: lane.state for lane in lanes}}
         return _json(body, 200 if ok else 503, {} if ok else {"retry-after": "2"})

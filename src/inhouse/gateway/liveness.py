@@ -9,32 +9,48 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from inhouse.errors import StackError
-from inhouse.runtime import Parts
 
 STUCK_S = 30.0
+Page = Callable[[], tuple[int, str, bytes]]
+"""Status, type and body of an answer. It is asked on the thread, and only looks."""
+
+
+class Beating(Protocol):
+    heartbeat_s: float
 
 
 @contextlib.contextmanager
-def liveness(parts: Parts, host: str, port: int) -> Iterator[int]:
-    """Answers GET on `port` (0 picks one) until the block ends; yields the port. Raises StackError if it is taken."""
+def liveness(
+    parts: Beating, host: str, port: int, *, where: str = "gateway.health_port", pages: Mapping[str, Page] = {}
+) -> Iterator[int]:
+    """Answers GET on `port` (0 picks one) until the block ends; yields the port. Raises StackError if it is taken.
+
+    What is not among `pages` is liveness.
+    """
 
     class Door(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 5.0
 
         def do_GET(self) -> None:
-            age_s = time.monotonic() - parts.heartbeat_s
-            alive = age_s < STUCK_S
-            body = b'{"status":"%b","heartbeat_age_s":%.1f}' % (b"ok" if alive else b"stuck", age_s)
-            self.send_response(200 if alive else 503)
-            self.send_header("content-type", "application/json")
+            page = pages.get(self.path)
+            status, media, body = self._alive() if page is None else page()
+            self.send_response(status)
+            self.send_header("content-type", media)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _alive(self) -> tuple[int, str, bytes]:
+            age_s = time.monotonic() - parts.heartbeat_s
+            alive = age_s < STUCK_S
+            body = b'{"status":"%b","heartbeat_age_s":%.1f}' % (b"ok" if alive else b"stuck", age_s)
+            return 200 if alive else 503, "application/json", body
 
         def log_message(self, format: str, *args: object) -> None:
             return None
@@ -44,8 +60,8 @@ def liveness(parts: Parts, host: str, port: int) -> Iterator[int]:
     except OSError as error:
         raise StackError(
             f"cannot listen on {host} port {port}: {error.strerror}",
-            where="gateway.health_port",
-            hint="choose another port, or leave it out: /health/live is also on the API's port",
+            where=where,
+            hint="choose another port, or leave it out",
         ) from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True, name="liveness")

@@ -38,7 +38,7 @@ class Link:
     shown: str
     timeout_s: float
 
-    def connect(self) -> Redis:
+    def connect(self, **more: Any) -> Redis:
         """A client that connects when it is first used and after each break. Close it with `aclose`."""
         from redis.asyncio import Redis, RedisCluster
         from redis.asyncio.cluster import ClusterNode
@@ -49,6 +49,7 @@ class Link:
             "socket_connect_timeout": self.timeout_s,
             "protocol": 2,
             **self.options,
+            **more,
         }
         if self.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.hosts]

@@ -71,7 +71,8 @@ class EngineCompletion(Struct, omit_defaults=True, kw_only=True):
     """What is sent to the engine: one prompt, always a stream."""
 
     model: str
-    prompt: str | list[int] | list[int | str]
+    prompt: str | list[Any]
+    """Text; token ids; or ids with text behind them."""
     max_tokens: int
     stream: bool = msgspec.field(default_factory=lambda: True)
     stream_options: StreamOptions = msgspec.field(default_factory=lambda: StreamOptions(include_usage=True))
