@@ -22,6 +22,7 @@ from inhouse.engines.replica import Replica
 from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError
+from inhouse.weights.catalogue import Machine
 from inhouse.weights.identity import identity
 from inhouse.weights.look import read_path
 from inhouse.weights.sources import obtain
@@ -51,15 +52,15 @@ async def serve_model(
     def progress(done_bytes: int, total_bytes: int | None) -> None:
         loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
 
+    hardware = look(with_gpus=False)
+    machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
     try:
-        wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress)
+        wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress, machine)
         file = await in_thread(lambda: obtain(source, wanted).path)
         header = await in_thread(lambda: read_path(file))
         known = known_of(header.context_tokens, header.pooling)
         known_by = identity(file)
-        chosen = choose(
-            look(with_gpus=False), replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots
-        )
+        chosen = choose(hardware, replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots)
         one = spec_of(lane.model, spec, file, known, chosen)
     except InhouseError as error:
         lane.failure = error.message

@@ -52,7 +52,7 @@ FILES = [
     ("models:\n  a: demo\n", 2, "`models.a` is not a mapping", "{source: …}"),
     ("models:\n  a:\n", 2, "`models.a` is not a mapping", "{source: …}"),
     ("models:\n  a:\n    slots: 1\n", 2, "`models.a` lacks `source`", "hf://org/repo[/file.gguf]"),
-    ("models:\n  a: {source: llama}\n", 2, "`models.a.source` is 'llama': not a source", "hf://org/repo[/file.gguf]"),
+    ("models:\n  a: {source: llama}\n", 2, "'llama', which is no name of the catalogue", "did you mean llama-3"),
     ("models:\n  a: {source: 'hf://x/y.gguf'}\n", 2, "not a place on the hub", "hf://org/repo[/file.gguf]"),
     ("models:\n  a: {source: 's3://bucket'}\n", 2, "not a place in a bucket", "s3://bucket/key"),
     ("models:\n  a: {source: 'oci://registry'}\n", 2, "not a place in a registry", "oci://registry/repo"),

@@ -111,8 +111,12 @@ def test_verbs_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_stacks_are_valid(page: Path, tmp_path: Path) -> None:
-    """Every block of `yaml` is an `inhouse.yaml` that is taken as it is; YAML of another kind is called `yml`."""
+    """Every block of `yaml` is an `inhouse.yaml` that is taken as it is; YAML of another kind is called `yml`. One that
+    begins with `# name.yaml` lies beside it under that name."""
     file = tmp_path / "inhouse.yaml"
+    for language, block in FENCE.findall(page.read_text()):
+        if language == "yml" and (named := re.match(r"# ([a-z-]+\.yaml)\n", block)):
+            (tmp_path / named[1]).write_text(block)
     for language, block in FENCE.findall(page.read_text()):
         if language == "yaml":
             file.write_text(block)

@@ -70,14 +70,14 @@ def test_a_folder_with_one_gguf_model_is_that_model(tmp_path: Path) -> None:
     (tmp_path / "n.gguf").write_bytes(gguf_bytes.model())
     with pytest.raises(WeightsError, match="has several models") as caught:
         look(".", base=tmp_path)
-    assert caught.value.hint == "name one of them: m.gguf, n.gguf"
+    assert caught.value.hint == "name one of them in the source: m.gguf, n.gguf"
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"model-00002-of-00002.safetensors": None}, "has 1 of the 2 files model-"),
-        ({"config.json": None}, "neither safetensors with config.json nor GGUF"),
+        ({"config.json": None}, "has no .gguf model"),
         ({"config.json": b"[1]"}, "config.json of"),
         ({"config.json": b"[" * 100_000}, "config.json of"),
         ({"config.json": b" " * (2 * 2**20 + 1)}, "has no config.json of up to"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from inhouse.cli import models_show
+from inhouse.cli import models_search, models_show
 from inhouse.cli.options import ApiKey, AsJson, BaseUrl, Config, StateDir, examples
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples("inhouse models", "inhouse models list --json", "inhouse models --base-url http://server:8080/v1")
 
 app = typer.Typer(name="models", help="List the models.", invoke_without_command=True, epilog=EXAMPLES)
+app.command("search", epilog=models_search.EXAMPLES)(models_search.search)
 app.command("show", epilog=models_show.EXAMPLES)(models_show.show)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "inhouse models show demo",
+    "inhouse models show gemma-3-1b",
     "inhouse models show ./model.gguf --json",
     "inhouse models show hf://Qwen/Qwen3-0.6B",
     "inhouse models show hf://ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf",
@@ -23,7 +24,10 @@ EXAMPLES = examples(
 
 def show(
     model: Annotated[
-        str, typer.Argument(metavar="SOURCE|NAME", help="A source, as in inhouse.yaml, or the name of a model in it.")
+        str,
+        typer.Argument(
+            metavar="SOURCE|NAME", help="A source, or the name of a model of inhouse.yaml or of the catalogue."
+        ),
     ],
     config: Config = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor as well.")] = False,
@@ -37,8 +41,8 @@ def show(
     """
     from inhouse.weights.look import look
 
-    source = _source(model, config)
-    header = look(source, base=Path.cwd())
+    source, quant, folder = _source(model, config)
+    header = look(source, base=Path.cwd(), quant=quant, cache=folder)
     if template:
         typer.echo(header.chat_template or "", nl=not (header.chat_template or "").endswith("\n"))
     elif as_json:
@@ -49,17 +53,33 @@ def show(
         _print(source, header, tensors=tensors)
 
 
-def _source(model: str, config: Path | None) -> str:
-    """A name of the stack stands for its source; anything else is a source itself."""
+def _source(model: str, config: Path | None) -> tuple[str, str | None, Path | None]:
+    """Source, quantisation and the cache's folder. A name of the stack stands for its source, one of the catalogue for
+    the file that suits this machine; anything else is a source itself."""
     import os
-    import re
 
+    from inhouse.cli.this_machine import this_machine
     from inhouse.config import load
+    from inhouse.config.model_catalogue import catalogue
+    from inhouse.config.sources import parse_source
+    from inhouse.engines.table import ENGINES
+    from inhouse.weights.catalogue import expand
+    from inhouse.weights.wanted import ANY
 
-    if not re.fullmatch(r"[\w.:-]+", model) or model.endswith((".gguf", ".safetensors")) or model in (".", ".."):
-        return model
-    models = load(config, environ=os.environ, flags={}).models
-    return models[model].source or model if model in models else model
+    stack = load(config, environ=os.environ, flags={})
+    spec = stack.models.get(model)
+    source, quant, forms = model, None, ANY
+    if spec is not None and spec.source is not None:
+        source, quant, forms = spec.source, spec.quant, ENGINES[spec.engine].formats
+    try:
+        line = parse_source(source)
+    except ValueError:
+        return source, quant, stack.weights.folder  # pages of the hub, folders, safetensors: looking knows more
+    if line.kind != "name" or Path(source).exists():
+        return source, quant, stack.weights.folder
+    entries = catalogue(stack.weights.catalogue)
+    choice = expand(line, entries, this_machine(), quant=quant, forms=forms)
+    return choice.source, choice.quantisation, stack.weights.folder
 
 
 def document(source: str, header: Header, *, tensors: bool) -> dict[str, Any]:

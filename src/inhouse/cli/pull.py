@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "inhouse pull",
     "inhouse pull chat",
+    "inhouse pull gemma-3-1b",
     "inhouse pull hf://ggml-org/gemma-3-1b-it-GGUF --quant Q8_0",
     "inhouse pull --config /etc/inhouse/inhouse.yaml --to /models --json chat",
 )
@@ -36,7 +37,8 @@ def pull(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL|SOURCE]...",
-            help="Models of the stack by name, or sources such as hf://org/repo; without any, all of the stack.",
+            help="Models of the stack or of the catalogue by name, or sources such as hf://org/repo; without any, all "
+            "of the stack.",
             show_default=False,
         ),
     ] = None,
@@ -100,25 +102,33 @@ def pull(
 
 def _jobs(stack: Stack, named: list[str], *, safetensors: bool) -> list[tuple[str, str, Wanted]]:
     """Name, source and what is wanted, of each."""
+    from inhouse.cli.this_machine import this_machine
+    from inhouse.config.model_catalogue import catalogue, way_out
     from inhouse.engines.table import ENGINES
     from inhouse.weights.sources import line_of
     from inhouse.weights.wanted import ANY, Form, Wanted, silent, wanted_of
 
+    machine = this_machine()
     jobs = []
     for name in named or [name for name, spec in stack.models.items() if spec.source]:
         spec = stack.models.get(name)
         if spec is not None and spec.source is None:
             raise typer.BadParameter(f"{name} has no `source`: its engines run elsewhere", param_hint="MODEL")
         if spec is not None and spec.source is not None:
-            jobs.append((name, spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent)))
+            wanted = wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent, machine)
+            jobs.append((name, spec.source, wanted))
             continue
-        if "://" not in name and not name.startswith((".", "/", "~")):
+        line = line_of(name)
+        if line.kind == "name" and line.place not in (entries := catalogue(stack.weights.catalogue)):
             known = ", ".join(stack.models)
-            raise typer.BadParameter(f"{name!r} is no model of the stack ({known}) and no source", param_hint="MODEL")
-        shown = line_of(name).shown
+            raise typer.BadParameter(
+                f"{name!r} is no model of the stack ({known}), no name of the catalogue and no source; "
+                f"{way_out(line.place, entries)}",
+                param_hint="MODEL",
+            )
         forms: tuple[Form, ...] = ("safetensors",) if safetensors else ANY
-        wanted = Wanted(Path.cwd(), silent, stack.weights.offline, forms, spec=stack.weights)
-        jobs.append((shown, name, wanted))
+        wanted = Wanted(Path.cwd(), silent, stack.weights.offline, forms, spec=stack.weights, machine=machine)
+        jobs.append((line.shown, name, wanted))
     return jobs
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "inhouse serve",
+    "inhouse serve gemma-3-1b",
     "inhouse serve ./gemma-3-1b-it-Q4_K_M.gguf --slots 8",
     "inhouse serve hf://ggml-org/gemma-3-1b-it-GGUF/gemma-3-1b-it-Q4_K_M.gguf --name gemma",
     "inhouse serve --config ./inhouse.yaml --host 0.0.0.0 --port 9000",
@@ -27,7 +28,7 @@ def serve(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="`demo`, a .gguf file or hf://org/repo/file.gguf, in place of the configured models.",
+            help="`demo`, a name such as gemma-3-1b, a .gguf file or hf://org/repo, in place of the configured models.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +84,9 @@ def serve(
 
 
 def name_of(source: str) -> str:
-    """What clients call a model from there: `demo`, or the file's name without its ending."""
+    """What clients call a model from there: `demo`, a name of the catalogue, or the file's name without its ending."""
+    if "/" not in source and not source.endswith(".gguf"):
+        source = source.partition(":")[0]  # gemma-3-1b:Q8_0
     stem = re.sub(r"@[^/]*$", "", source).rstrip("/").rpartition("/")[2]
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", stem)
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", stem)[:128] or "model"

@@ -6,15 +6,20 @@ The kinds of places are those that `weights/sources.py` fetches from; here is on
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Kind = Literal["demo", "path", "hf", "s3", "oci", "https"]
+from inhouse.config.fields import contradiction
+from inhouse.errors import StackError
+
+Kind = Literal["demo", "name", "path", "hf", "s3", "oci", "https"]
 
 SOURCE_FORMS = (
-    "demo, a path to a .gguf file or a folder, hf://org/repo[/file.gguf][@revision], s3://bucket/key, "
-    "oci://registry/repo[:tag], or https://host/file.gguf"
+    "demo, a name of the catalogue such as gemma-3-1b, a path to a .gguf file or a folder, "
+    "hf://org/repo[/file.gguf][@revision], s3://bucket/key, oci://registry/repo[:tag], or https://host/file.gguf"
 )
 """What a source may look like, for messages."""
 
@@ -25,18 +30,20 @@ _OCI = re.compile(
     r"/([a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?"
 )
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}"
+"""A name of the catalogue; behind it may stand a colon and a quantisation."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """`place` is the path, the repository, the bucket, the registry's host, or the whole address."""
+    """`place` is the name, the path, the repository, the bucket, the registry's host, or the whole address."""
 
     kind: Kind
     text: str
     place: str
     name: str = ""
-    """The file in the repository, the key in the bucket, the repository in the registry; the file's name of an https
-    address. Empty where a repository is meant as a whole."""
+    """The quantisation behind a name, the file in the repository, the key in the bucket, the repository in the
+    registry; the file's name of an https address. Empty where a repository is meant as a whole."""
     revision: str = ""
     """Branch, tag, commit or digest; empty where none is named."""
 
@@ -54,6 +61,8 @@ def parse_source(text: str) -> SourceLine:
     if not found:
         if text.startswith(("./", "../", "/", "~")) or text in (".", "..") or text.endswith(".gguf"):
             return SourceLine("path", text, text)
+        if match := re.fullmatch(rf"({NAME_PATTERN})(?::([A-Za-z0-9_]{{1,32}}))?", text):
+            return SourceLine("name", text, match[1], match[2] or "")
         raise ValueError("not a source")
     if "\0" in text or re.search(r"\s", text):
         raise ValueError("a source has no spaces in it")
@@ -114,3 +123,31 @@ def _web(text: str, rest: str) -> SourceLine:
 def _check_steps(name: str) -> None:
     if {"", ".", ".."} & set(name.split("/")):
         raise ValueError("a name in a source has no empty steps and no dots as steps")
+
+
+def check_names(sources: Mapping[str, str | None], own: Path | None) -> None:
+    """Names of the catalogue are in it; `own` is the file of own entries. For a validator of the stack."""
+    for model, text in sources.items():
+        line = parse_source(text) if text is not None else None
+        if line is None or line.kind != "name":
+            continue
+        from inhouse.config.model_catalogue import catalogue, way_out
+
+        try:
+            entries = catalogue(own)
+        except StackError as error:
+            message = f"{error.where}: {error.message}" if error.where else error.message
+            raise contradiction(("weights", "catalogue"), message, error.hint or "") from error
+        entry = entries.get(line.place)
+        if entry is None:
+            raise contradiction(
+                ("models", model, "source"),
+                f"`models.{model}.source` is {line.place!r}, which is no name of the catalogue and no other source",
+                way_out(line.place, entries),
+            )
+        if line.name and line.name.upper() not in entry.files:
+            raise contradiction(
+                ("models", model, "source"),
+                f"{line.place} has no file of the quantisation {line.name}",
+                f"it has: {', '.join(entry.files)}",
+            )

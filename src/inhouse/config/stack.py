@@ -26,7 +26,7 @@ from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routes import RouteSpec, check_routes
 from inhouse.config.routing import RoutingSpec
-from inhouse.config.sources import SOURCE_FORMS, parse_source
+from inhouse.config.sources import SOURCE_FORMS, check_names, parse_source
 from inhouse.config.store import StoreSpec
 from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
 from inhouse.config.units import KIB, MIB
@@ -340,6 +340,7 @@ class Stack(Section):
                     f"expected form: {SOURCE_FORMS}; or `endpoints: [http://host:port]` for engines that run already",
                 )
             check_place(name, spec)
+        check_names({name: spec.source for name, spec in self.models.items()}, self.weights.catalogue)
         return self
 
     @model_validator(mode="after")

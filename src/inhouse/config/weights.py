@@ -25,6 +25,11 @@ class WeightsSpec(Section):
         "Folder of the cache, shared with other programs of the hub; without it, HF_HUB_CACHE or `$HF_HOME/hub`.",
         example="/var/lib/models",
     )
+    catalogue: Path | None = setting(
+        None,
+        "A file with short names of your own for models, which come before those included.",
+        example="./models.yaml",
+    )
     offline: bool = setting(False, "Whether only what is on this machine is used, and nothing is asked of others.")
     connections: Count = setting(8, "Parts of one file that are fetched at once.", unit="connections", ge=1, le=64)
     range_bytes: Size = setting(32 * MIB, "Bytes that are asked for at once.", unit="bytes", ge=KIB)

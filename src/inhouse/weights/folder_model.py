@@ -12,6 +12,7 @@ import msgspec
 
 from inhouse.errors import WeightsError
 from inhouse.weights import config_model, gguf, gguf_model, safetensors, splits
+from inhouse.weights.choose import choose_gguf
 from inhouse.weights.config_model import Beside
 from inhouse.weights.folders import Folder
 from inhouse.weights.header import Header, Tensor
@@ -33,11 +34,12 @@ class _Tokenizer(msgspec.Struct):
     chat_template: Any = None
 
 
-def describe(folder: Folder) -> Header:
-    """Raises `WeightsError`."""
-    if "config.json" in folder.files and any(name.endswith(".safetensors") for name in folder.files):
+def describe(folder: Folder, quant: str | None = None) -> Header:
+    """Of several GGUF files that of the quantisation, or the one that would be fetched. Raises `WeightsError`."""
+    safetensors = "config.json" in folder.files and any(name.endswith(".safetensors") for name in folder.files)
+    if safetensors and quant is None:
         return safetensors_model(folder)
-    return gguf_file(folder, only_gguf(folder))
+    return gguf_file(folder, choose_gguf(folder.label, list(folder.files), quant)[0])
 
 
 def gguf_file(folder: Folder, name: str) -> Header:
@@ -50,25 +52,6 @@ def gguf_file(folder: Folder, name: str) -> Header:
         with folder.open(part) as stream:
             headers.append(gguf.read_header(stream, folder.files[part], label=f"{part} of {folder.label}"))
     return gguf_model.describe(headers, [folder.files[part] for part in parts], label=f"{name} of {folder.label}")
-
-
-def only_gguf(folder: Folder) -> str:
-    """The first part of the one GGUF model that is there."""
-    models = gguf_models(folder)
-    if len(models) != 1:
-        raise WeightsError(
-            f"{folder.label} has {'several models' if models else 'neither safetensors with config.json nor GGUF'}",
-            hint=f"name one of them: {', '.join(models[:12])}"
-            if models
-            else "look for another repository of this model",
-        )
-    return models[0]
-
-
-def gguf_models(folder: Folder) -> list[str]:
-    """First parts; parts of models that see or hear (`mmproj`) are no models."""
-    names = (name for name in folder.files if name.endswith(".gguf") and "mmproj" not in name.lower())
-    return sorted({splits.parts(name)[0] for name in names})
 
 
 def safetensors_model(folder: Folder) -> Header:

@@ -18,13 +18,16 @@ _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([^\s@]+))?(?:@([^\s@]+))?")
 _PAGE = re.compile(r"/([\w.-]+/[\w.-]+)(?:/(?:resolve|blob|tree)/([^/]+)(?:/(.+))?)?/?")
 
 
-def look(source: str, *, base: Path, place: Place | None = None) -> Header:
-    """`base` is the folder that relative paths start from. Raises `WeightsError`."""
+def look(
+    source: str, *, base: Path, place: Place | None = None, quant: str | None = None, cache: Path | None = None
+) -> Header:
+    """`base` is the folder that relative paths start from; `quant` chooses among several GGUF files; `cache` is
+    the hub's, None the usual one. Names of the catalogue are expanded before. Raises `WeightsError`."""
     place = place or Place()
     if source == "demo":
         return read_file(Path(str(importlib.resources.files("inhouse.weights") / "demo.gguf")))
     if match := _HUB.fullmatch(source):
-        return _hub(match[1], match[2] or "", match[3] or "main", place)
+        return _hub(match[1], match[2] or "", match[3] or "main", place, quant, cache)
     if source.startswith(("https://", "http://")):
         return _address(source, place)
     if "://" in source:
@@ -36,15 +39,15 @@ def look(source: str, *, base: Path, place: Place | None = None) -> Header:
         path = base / Path(source).expanduser()
     except RuntimeError as error:
         raise WeightsError(f"the home folder in '{source}' is not known: {error}") from error
-    return read_path(path)
+    return read_path(path, quant)
 
 
-def read_path(path: Path) -> Header:
+def read_path(path: Path, quant: str | None = None) -> Header:
     """Of a .gguf file, of a .safetensors file with its folder, or of a folder. Raises `WeightsError`."""
     if not path.exists():
         raise WeightsError(f"{path} cannot be read: there is no such file or folder", hint="check its spelling")
     if path.is_dir():
-        return folder_model.describe(local_folder(path))
+        return folder_model.describe(local_folder(path), quant)
     if path.suffix == ".safetensors" or path.name == "config.json":
         return folder_model.safetensors_model(local_folder(path.parent))
     return read_file(path)
@@ -57,11 +60,18 @@ def read_file(path: Path) -> Header:
     return gguf_model.describe(headers, [file.stat().st_size for file in files], label=str(path))
 
 
-def _hub(repo: str, name: str, revision: str, place: Place) -> Header:
-    from huggingface_hub import get_token
+def _hub(
+    repo: str, name: str, revision: str, place: Place, quant: str | None = None, cache: Path | None = None
+) -> Header:
+    """What has been fetched is read here, without asking the hub."""
+    from huggingface_hub import get_token, try_to_load_from_cache
 
     from inhouse.weights.remote_file import client
 
+    if name.endswith(".gguf"):
+        cached = [try_to_load_from_cache(repo, part, cache, revision) for part in parts(name)]
+        if all(isinstance(part, str) for part in cached):
+            return read_file(Path(str(cached[0])))
     token = place.token or get_token()
     with client({"Authorization": f"Bearer {token}"} if token else {}) as http:
         folder = hub_folder(repo, revision, place, http)
@@ -69,7 +79,7 @@ def _hub(repo: str, name: str, revision: str, place: Place) -> Header:
             return folder_model.gguf_file(folder, name)
         if name:
             folder = _below(folder, name.removesuffix("/"))
-        return folder_model.describe(folder)
+        return folder_model.describe(folder, quant)
 
 
 def _below(folder: Folder, name: str) -> Folder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from inhouse.config.sources import SOURCE_FORMS, SourceLine, parse_source
@@ -56,6 +57,16 @@ def demo(line: SourceLine, wanted: Wanted) -> Got:
             hint="install inhouse again, or name a model of your own as source",
         )
     return got(line, path.parent, [path.name], "", wanted)
+
+
+def named(line: SourceLine, wanted: Wanted) -> Got:
+    """What a name of the catalogue stands for on this machine."""
+    from inhouse.config.model_catalogue import catalogue
+    from inhouse.weights.catalogue import expand
+
+    entries = catalogue(wanted.spec.catalogue)
+    choice = expand(line, entries, wanted.machine, quant=wanted.quant, forms=wanted.forms)
+    return obtain(choice.source, replace(wanted, quant=choice.quantisation))
 
 
 def local(line: SourceLine, wanted: Wanted) -> Got:
@@ -146,6 +157,7 @@ def _near(folder: Path, name: str) -> str:
 
 SOURCES: dict[str, Callable[[SourceLine, Wanted], Got]] = {
     "demo": demo,
+    "name": named,
     "path": local,
     "hf": fetched,
     "https": downloaded,

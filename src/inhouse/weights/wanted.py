@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from inhouse.config.stack import ModelSpec
 from inhouse.config.weights import WeightsSpec
+from inhouse.weights.catalogue import Form as Form
+from inhouse.weights.catalogue import Machine
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and those that there will be, if known. What was here before counts as done."""
 
-Form = Literal["gguf", "safetensors"]
-"""A .gguf file, or a folder with config, tokenizer and safetensors."""
 ANY: tuple[Form, ...] = ("gguf", "safetensors")
 
 
@@ -40,11 +39,17 @@ class Wanted:
     into: Path | None = None
     """A folder to put the files into, in place of the cache."""
     spec: WeightsSpec = field(default_factory=WeightsSpec)
+    machine: Machine = field(default_factory=Machine)
+    """Where the model will run, for names that have several files."""
 
 
-def wanted_of(model: ModelSpec, spec: WeightsSpec, forms: tuple[Form, ...], progress: Progress) -> Wanted:
+def wanted_of(
+    model: ModelSpec, spec: WeightsSpec, forms: tuple[Form, ...], progress: Progress, machine: Machine | None = None
+) -> Wanted:
     """What the stack says of a model's weights, for an engine that reads these forms."""
-    return Wanted(Path.cwd(), progress, spec.offline, forms, model.quant, model.sha256, spec=spec)
+    return Wanted(
+        Path.cwd(), progress, spec.offline, forms, model.quant, model.sha256, spec=spec, machine=machine or Machine()
+    )
 
 
 @dataclass(frozen=True, slots=True)
