@@ -105,3 +105,11 @@ def test_liveness_with_any_key(http: PlainHttp, key: str | None) -> None:
 def test_the_front_page(http: PlainHttp) -> None:
     """It says what this is and where the documentation stands."""
     assert http.get("/", key=None).json["docs"] == "/docs"
+
+
+def test_the_backlog_is_open_and_counts_only(http: PlainHttp) -> None:
+    """What an autoscaler reads: numbers, by model, without a key."""
+    reply = http.get("/health/backlog", key=None)
+    assert reply.status == 200
+    numbers = {"requests": 0, "waiting_requests": 0, "waiting_tokens": 0, "running": 0, "slots": 4}
+    assert reply.json == {"models": {"demo": numbers}}

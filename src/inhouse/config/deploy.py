@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from inhouse.config.deploy_parts import GitopsSpec, MeshSpec, ObserveSpec, SecretsSpec, StateSpec, TrafficSpec
 from inhouse.config.fields import Count, MaybeCount, Section, Size, setting
+from inhouse.config.scaling import ScalingSpec
 from inhouse.config.units import GIB, MIB
 
 LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -87,6 +88,10 @@ class GatewayDeploySpec(Section):
     )
     cpu: Cpu = setting("500m", "CPUs that a pod asks for; it may use more.", unit="CPUs")
     memory: Size = setting(256 * MIB, "Memory that a pod asks for and is held to.", unit="bytes", ge=32 * MIB)
+    replicas_max: MaybeCount = setting(
+        None, "Pods that there may be when their CPUs are busy; without a number, always `replicas`.",
+        unit="pods", example=8, ge=1, le=1000,
+    )  # fmt: skip
     placement: PlacementSpec = Field(default_factory=PlacementSpec, description="Which nodes they may run on.")
 
 
@@ -167,5 +172,6 @@ class ModelDeploySpec(Section):
     load_time: MaybeCount = setting(
         None, "Longest time to fetch and load; without it, `start_timeout`.", unit="seconds", example=900, ge=1
     )
+    scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="How many pods, as load comes and goes.")
     spot: bool = setting(False, "Whether its nodes may vanish at any time: pods prefer spot pools and tolerate them.")
     placement: PlacementSpec = Field(default_factory=PlacementSpec, description="Which nodes they may run on.")

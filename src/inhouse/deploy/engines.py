@@ -62,7 +62,9 @@ def services(site: Site) -> Iterator[Any]:
 def budgets(site: Site) -> Iterator[Any]:
     """Nodes are emptied one engine at a time."""
     for lane in site.lanes:
-        if lane.spec.deploy.replicas > 1 and not lane.spec.deploy.spot and not site.sidecar:
+        scaling = lane.spec.deploy.scaling
+        least = lane.spec.deploy.replicas if scaling.by == "none" else scaling.pods_min
+        if least > 1 and not lane.spec.deploy.spot and not site.sidecar:
             yield {
                 "apiVersion": "policy/v1",
                 "kind": "PodDisruptionBudget",
@@ -99,7 +101,7 @@ def _workload(site: Site, lane: Lane) -> dict[str, Any]:
         more["progressDeadlineSeconds"] = int(_load_s(lane)) + 120
         more["strategy"] = (
             why({"type": "Recreate"}, "the volume belongs to one node, and one pod at a time")
-            if alone and spec.replicas <= 1
+            if alone
             else {
                 "type": "RollingUpdate",
                 "rollingUpdate": {
@@ -118,12 +120,17 @@ def _workload(site: Site, lane: Lane) -> dict[str, Any]:
         "kind": "StatefulSet" if stateful else "Deployment",
         "metadata": site.meta(lane.name, COMPONENT, lane),
         "spec": {
-            "replicas": spec.replicas,
+            **_replicas(lane),
             **more,
             "selector": {"matchLabels": labels},
             "template": _template(site, lane),
         },
     }
+
+
+def _replicas(lane: Lane) -> dict[str, int]:
+    """Left out where a scaler says: else every apply would set it back."""
+    return {} if lane.spec.deploy.scaling.by != "none" else {"replicas": lane.spec.deploy.replicas}
 
 
 def _several_nodes(site: Site, lane: Lane) -> Any:
@@ -134,7 +141,7 @@ def _several_nodes(site: Site, lane: Lane) -> Any:
             "kind": "LeaderWorkerSet",
             "metadata": site.meta(lane.name, COMPONENT, lane),
             "spec": {
-                "replicas": spec.replicas,
+                **_replicas(lane),
                 "leaderWorkerTemplate": {
                     "size": spec.nodes,
                     "restartPolicy": why("RecreateGroupOnPodRestart", "one lost node is the loss of the group"),
@@ -145,6 +152,13 @@ def _several_nodes(site: Site, lane: Lane) -> Any:
         },
         "One copy of the model spans several nodes; the leader answers, the workers follow it.",
     )
+
+
+def target(lane: Lane) -> dict[str, str]:
+    """What a scaler scales."""
+    if lane.spec.deploy.nodes > 1:
+        return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": lane.name}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet" if _stateful(lane) else "Deployment", "name": lane.name}
 
 
 def selector(site: Site, lane: Lane) -> dict[str, str]:
@@ -303,7 +317,8 @@ def _claimed(lane: Lane) -> bool:
 def _stateful(lane: Lane) -> bool:
     """Whether each pod has a volume of its own."""
     spec = lane.spec.deploy
-    several = spec.replicas > 1 and spec.volume == "pvc" and not spec.weights_image
+    most = spec.replicas if spec.scaling.by == "none" else spec.scaling.pods_max
+    several = most > 1 and spec.volume == "pvc" and not spec.weights_image
     return spec.workload == "statefulset" or (spec.workload == "auto" and several)
 
 

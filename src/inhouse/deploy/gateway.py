@@ -123,7 +123,7 @@ def workload(
         "kind": "Deployment",
         "metadata": site.meta(site.name, COMPONENT),
         "spec": {
-            "replicas": site.gateways,
+            **({} if spec.replicas_max else {"replicas": site.gateways}),
             "strategy": alone if recreate else rolling,
             "selector": {"matchLabels": labels},
             "template": {

@@ -34,6 +34,9 @@ def text(site: Site) -> str:
         model["endpoints"] = [site.endpoint(lane)]
         model["engine"] = "llama-server" if lane.spec.engine == "llamacpp" else lane.spec.engine
         model["slots"] = replica(lane).slots  # as the pods have, whatever the gateway's own machine is
+        scaling = lane.spec.deploy.scaling
+        if scaling.by == "keda" and not scaling.pods_min and "load_wait" not in lane.spec.model_fields_set:
+            model["load_wait"] = lane.spec.deploy.load_time or lane.spec.start_timeout  # held until a pod is there
     return written(told)
 
 

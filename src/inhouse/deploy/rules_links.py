@@ -110,7 +110,7 @@ def budgets_leave_room(all_: Inventory) -> Iterator[str]:
     for one in all_.of("PodDisruptionBudget"):
         spec = one["spec"]
         for pod in all_.chosen(spec.get("selector")):
-            copies = pod.owner["spec"].get("replicas", 1)
+            copies = _least(all_, pod)
             if copies < 2:
                 yield f"{named(one)}: {pod.where} has {copies} pod: a budget only keeps its node from being emptied"
             elif spec.get("minAvailable", 0) == "100%" or _number(spec.get("minAvailable", 0)) >= copies:
@@ -187,6 +187,14 @@ def _opens(pod: Pod, port: int | str) -> bool:
 
 def _container_opens(container: dict[str, Any], port: int | str) -> bool:
     return any(port in (each.get("name"), each["containerPort"]) for each in container.get("ports", []))
+
+
+def _least(all_: Inventory, pod: Pod) -> int:
+    """The fewest copies of a pod that there are, a scaler's word before the workload's own."""
+    for one in all_.of("ScaledObject", "HorizontalPodAutoscaler"):
+        if one["spec"]["scaleTargetRef"]["name"] == pod.owner["metadata"]["name"]:
+            return int(one["spec"].get("minReplicas", one["spec"].get("minReplicaCount", 1)))
+    return int(pod.owner["spec"].get("replicas", 1))
 
 
 def _number(value: int | str) -> int:

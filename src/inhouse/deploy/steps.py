@@ -76,6 +76,10 @@ def _needs(site: Site) -> list[str]:
         found.append(f"cert-manager, with the ClusterIssuer `{deploy.traffic.issuer}`")
     if deploy.secrets.store != "none":
         found.append("the External Secrets operator")
+    if any(spec.scaling.by == "keda" for spec in specs):
+        found.append("KEDA 2.18 or newer")
+    if any(spec.scaling.by == "hpa" for spec in specs):
+        found.append("a metrics adapter that serves `inhouse_requests` (the scalers say what it is)")
     if deploy.state.postgres == "cloudnative-pg":
         found.append("CloudNativePG")
     if deploy.observe.metrics == "monitors":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inhouse.deploy import engines, gateway, gitops, mesh, observe, secrets, security, state, traffic
+from inhouse.deploy import engines, gateway, gitops, mesh, observe, scaling, secrets, security, state, traffic
 from inhouse.deploy.inventory import Inventory
 from inhouse.deploy.lint import Finding, lint
 from inhouse.deploy.site import Site, check
@@ -37,6 +37,7 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("gateway", (gateway.services, gateway.deployment, gateway.budget)),
     Artefact("volumes", (engines.volumes,)),
     Artefact("engines", (engines.services, engines.workloads, engines.budgets)),
+    Artefact("scaling", (scaling.of_gateways, scaling.of_engines)),
     Artefact("traffic", (traffic.certificate, traffic.door, traffic.pools)),
     Artefact("monitors", (observe.monitors,)),
 )
@@ -113,12 +114,12 @@ def _prod() -> Any:
 
 
 def _dev(site: Site, objects: list[dict[str, Any]]) -> Any:
-    """One pod of each, and no budgets that would keep its node from being emptied."""
+    """One pod of each: no scalers, and no budgets that would keep its node from being emptied."""
     patches = []
     for one in objects:
-        if one["kind"] in ("Deployment", "StatefulSet") and one["spec"]["replicas"] > 1:
+        if one["kind"] in ("Deployment", "StatefulSet") and one["spec"].get("replicas", 1) > 1:
             patches.append(_patch(one, [{"op": "replace", "path": "/spec/replicas", "value": 1}]))
-        if one["kind"] == "PodDisruptionBudget":
+        if one["kind"] in ("PodDisruptionBudget", "ScaledObject", "HorizontalPodAutoscaler"):
             gone = {"apiVersion": one["apiVersion"], "kind": one["kind"]} | {
                 "metadata": {"name": one["metadata"]["name"], "namespace": site.namespace},
                 "$patch": "delete",

@@ -87,9 +87,10 @@ class Lane:
         return self.places.any_ready
 
     @property
-    def expects_workers(self) -> bool:
-        """Whether it lets requests wait for workers that are not there yet."""
-        return self.queued is not None and self.queued.member.said != "unreachable"
+    def admits(self) -> bool:
+        """Whether a request is taken now: a replica is ready, or it may wait for one, or for a worker, on its way."""
+        workers_may_come = self.queued is not None and self.queued.member.said != "unreachable"
+        return self.places.any_ready or workers_may_come or (self.load_wait_s > 0 and not self.failure)
 
     @property
     def state(self) -> str:

@@ -34,6 +34,7 @@ from inhouse.errors import (
 from inhouse.gateway.admin_keys import AdminKeys
 from inhouse.gateway.admin_routes import AdminRoutes
 from inhouse.gateway.apis import APIS
+from inhouse.gateway.backlog import Backlog
 from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
@@ -79,6 +80,7 @@ def build(parts: Parts) -> ASGIApp:
         Route("/health", doors.ready, methods=get),
         Route("/health/live", doors.live, methods=get),
         Route("/health/ready", doors.ready, methods=get),
+        Route("/health/backlog", Backlog(parts).show, methods=get),
         Route("/metrics", doors.metrics, methods=get),
         Route("/openapi.json", doors.openapi, methods=get),
         Route("/docs", _page("docs.html", "text/html; charset=utf-8"), methods=get),
@@ -166,7 +168,7 @@ class _Doors:
 
     async def ready(self, request: Request) -> Response:
         lanes = self._parts.lanes.values()
-        ok = not self._parts.draining and any(lane.ready or lane.expects_workers for lane in lanes)
+        ok = not self._parts.draining and any(lane.admits for lane in lanes)
         status = "ok" if ok else "draining" if self._parts.draining else "not ready"
         body = {"status": status, "models": {lane.model: lane.state for lane in lanes}}
         return _json(body, 200 if ok else 503, {} if ok else {"retry-after": "2"})

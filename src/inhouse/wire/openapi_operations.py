@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inhouse.wire.backlog import BacklogBody
 from inhouse.wire.chat import ChatRequest
 from inhouse.wire.completions import CompletionRequest
 from inhouse.wire.embeddings import EmbeddingRequest
@@ -192,6 +193,16 @@ OPERATIONS = (
         answers="They can.",
         refusal=HealthBody,
         errors=(503,),
+        open=True,
+    ),
+    Operation(
+        path="/health/backlog",
+        method="get",
+        summary="What waits and runs for each model, for autoscalers",
+        tag="Operate",
+        answer=BacklogBody,
+        answers="Counts, by model.",
+        errors=(),
         open=True,
     ),
     Operation(
