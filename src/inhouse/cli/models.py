@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inhouse.cli import models_search, models_show
+from inhouse.cli import models_bundle, models_cache, models_search, models_show
 from inhouse.cli.options import ApiKey, AsJson, BaseUrl, Config, StateDir, examples
 
 if TYPE_CHECKING:
@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples("inhouse models", "inhouse models list --json", "inhouse models --base-url http://server:8080/v1")
 
-app = typer.Typer(name="models", help="List the models.", invoke_without_command=True, epilog=EXAMPLES)
+app = typer.Typer(
+    name="models",
+    help="List models, look at them, find others, keep their weights.",
+    invoke_without_command=True,
+    epilog=EXAMPLES,
+)
 app.command("search", epilog=models_search.EXAMPLES)(models_search.search)
 app.command("show", epilog=models_show.EXAMPLES)(models_show.show)
+app.command("rm", epilog=models_cache.RM_EXAMPLES)(models_cache.rm)
+app.command("verify", epilog=models_cache.VERIFY_EXAMPLES)(models_cache.verify)
+app.command("bundle", epilog=models_bundle.BUNDLE_EXAMPLES)(models_bundle.bundle)
+app.command("unbundle", epilog=models_bundle.UNBUNDLE_EXAMPLES)(models_bundle.unbundle)
 
 
 @app.callback()
@@ -31,7 +40,7 @@ def models(
 ) -> None:
     """List the models that the running gateway serves; `list` is what it does anyway."""
     if context.invoked_subcommand is None:
-        list_(base_url, api_key, config, state_dir, as_json)
+        list_(base_url, api_key, config, state_dir, as_json=as_json)
 
 
 @app.command("list", epilog=EXAMPLES)
@@ -40,9 +49,15 @@ def list_(
     api_key: ApiKey = None,
     config: Config = None,
     state_dir: StateDir = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="List the weights on this machine instead, fetched by whomever.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the models that the running gateway serves; when none runs, those that are configured."""
+    if cache:
+        models_cache.list_cache(config, as_json=as_json)
+        return
     from inhouse.cli.reach import Target
 
     target = Target(config, base_url, api_key, state_dir)

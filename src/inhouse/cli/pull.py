@@ -67,12 +67,10 @@ def pull(
     What is here is not fetched again. Killed at any moment, it goes on where it was; processes that want the same, on
     one machine or one shared volume, fetch it once.
     """
-    from inhouse.cli.pull_progress import told_as_it_comes
     from inhouse.config import load
-    from inhouse.weights.sources import obtain
 
     stack = load(config, environ=os.environ, flags={"weights.connections": connections})
-    jobs = _jobs(stack, models or [], safetensors=safetensors)
+    jobs = jobs_of(stack, models or [], safetensors=safetensors)
     if len(jobs) > 1 and (to or sha256):
         option = "--to" if to else "--sha256"
         raise typer.BadParameter(f"is for one model, {len(jobs)} are named", param_hint=option)
@@ -86,21 +84,28 @@ def pull(
                 offline=offline or wanted.offline,
                 into=to.absolute() if to else None,
             )
-        try:
-            with told_as_it_comes(name, as_json=as_json) as progress:
-                got = obtain(source, replace(wanted, progress=progress, papers=True))
-            _tell(name, source, got, as_json=as_json)
-        except InhouseError as error:
-            if as_json:
-                event = {"event": "failed", "model": name, "message": error.message, "hint": error.hint}
-                typer.echo(json.dumps(event, ensure_ascii=False))
-            raise
-        except KeyboardInterrupt:
-            typer.echo("stopped; what has come stays: run the same command to go on", err=True)
-            raise
+        _tell(name, source, pull_one(name, source, wanted, as_json=as_json), as_json=as_json)
 
 
-def _jobs(stack: Stack, named: list[str], *, safetensors: bool) -> list[tuple[str, str, Wanted]]:
+def pull_one(name: str, source: str, wanted: Wanted, *, as_json: bool) -> Got:
+    """Fetches, and tells how far it is. Raises `WeightsError`."""
+    from inhouse.cli.pull_progress import told_as_it_comes
+    from inhouse.weights.sources import obtain
+
+    try:
+        with told_as_it_comes(name, as_json=as_json) as progress:
+            return obtain(source, replace(wanted, progress=progress, papers=True))
+    except InhouseError as error:
+        if as_json:
+            event = {"event": "failed", "model": name, "message": error.message, "hint": error.hint}
+            typer.echo(json.dumps(event, ensure_ascii=False))
+        raise
+    except KeyboardInterrupt:
+        typer.echo("stopped; what has come stays: run the same command to go on", err=True)
+        raise
+
+
+def jobs_of(stack: Stack, named: list[str], *, safetensors: bool) -> list[tuple[str, str, Wanted]]:
     """Name, source and what is wanted, of each."""
     from inhouse.cli.this_machine import this_machine
     from inhouse.config.model_catalogue import catalogue, way_out

@@ -47,12 +47,17 @@ def deliver(source: str, remotes: Sequence[Remote], place: Destination, wanted: 
 def check_room(source: str, place: Destination, missing: Sequence[Remote], wanted: Wanted) -> None:
     """Raises `WeightsError` where the disk has no room for them."""
     needed = sum((remote.size or 0) - part_bytes(place, remote) for remote in missing)
-    there = next((folder for folder in (place.folder, *place.folder.parents) if folder.exists()), None)
+    check_free(source, place.folder, needed, wanted.spec.disk_reserve)
+
+
+def check_free(what: str, folder: Path, needed: int, reserve: int) -> None:
+    """Raises `WeightsError` where the folder's disk has not `needed` bytes free, and the reserve."""
+    there = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
     if needed > 0 and there:
         free = shutil.disk_usage(there).free
-        if needed + wanted.spec.disk_reserve > free:
+        if needed + reserve > free:
             raise WeightsError(
-                f"{source} needs {needed / 2**30:.2f} GiB of disk, {place.folder} has {free / 2**30:.2f} GiB free",
+                f"{what} needs {needed / 2**30:.2f} GiB of disk, {folder} has {free / 2**30:.2f} GiB free",
                 hint=LARGER_DISK,
             )
 

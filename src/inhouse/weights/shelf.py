@@ -86,10 +86,13 @@ class Shelf:
             return link
         if remote.digest is None:
             return None
-        blob = self.folder / "blobs" / remote.digest.hex
+        blob = self.blob(remote.digest.hex)
         if blob.is_file() and (remote.size is None or blob.stat().st_size == remote.size):
-            return self._link(remote, blob)
+            return self.link(remote.version, remote.name, blob)
         return None
+
+    def blob(self, digest: str) -> Path:
+        return self.folder / "blobs" / digest
 
     def part(self, remote: Remote) -> Path:
         return self.folder / "blobs" / f"{remote.key}.part"
@@ -98,12 +101,13 @@ class Shelf:
         return self.folder.parent / ".locks" / self.folder.name / f"{remote.key}.lock"
 
     def keep(self, remote: Remote, part: Part, digests: dict[str, str]) -> Path:
-        blob = self.folder / "blobs" / (remote.digest.hex if remote.digest else digests["sha256"])
+        blob = self.blob(remote.digest.hex if remote.digest else digests["sha256"])
         part.settle(blob)
-        return self._link(remote, blob)
+        return self.link(remote.version, remote.name, blob)
 
-    def _link(self, remote: Remote, blob: Path) -> Path:
-        link = self.snapshot(remote.version) / remote.name
+    def link(self, version: str, name: str, blob: Path) -> Path:
+        """The blob under a name of a version. Raises OSError."""
+        link = self.snapshot(version) / name
         link.parent.mkdir(parents=True, exist_ok=True)
         fresh = link.with_name(f".{link.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
