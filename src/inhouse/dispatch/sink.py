@@ -25,6 +25,7 @@ class ViewSink:
     """The engine's bytes through the view to the client. Runs in callbacks: no task wakes up for a token."""
 
     __slots__ = (
+        "_begun",
         "_client",
         "_cutter",
         "_entry",
@@ -60,6 +61,7 @@ class ViewSink:
         self._model = model
         self._rescue = rescue
         self._held = b""
+        self._begun = False
         self._cutter = EventCutter()
         self._over = False
         self._error: Exception | None = None
@@ -77,17 +79,20 @@ class ViewSink:
         if self._over:  # it was given up, and its end is still on its way
             return
         try:
-            events = self._cutter.feed(data)
-            if not events:
-                return
-            if events.startswith(b":") and b"data:" not in events:  # comments only: they keep the line open
+            cutter = self._cutter
+            if cutter.rest or not data.endswith(b"\n\n"):
+                data = cutter.feed(data)
+                if not data:
+                    return
+            if data.startswith(b":") and b"data:" not in data:  # comments only: they keep the line open
                 if self._view.streams:
-                    self._client.write(events)
+                    self._client.write(data)
                 return
-            if self._rescue is not None and b'"error":' in events:
-                self._up_to_fault(events, self._rescue)
+            rescue = self._rescue
+            if rescue is not None and b'"error":' in data:
+                self._up_to_fault(data, rescue)
                 return
-            self._show(events)
+            self._show(data)
         except Exception as error:  # noqa: BLE001 - handed to the waiter: a callback has nobody to raise it to
             self.done(error)
 
@@ -100,14 +105,16 @@ class ViewSink:
             self._waiter.set_result(None)
 
     def _show(self, events: bytes) -> None:
-        if self._place.first_s is None:
-            if _only_opens(events):
-                self._held += events
-                return
-            events = self._held + events
-            self._place.first_s = time.monotonic()
-            if self._entry.first_token_s is None:
-                self._entry.first_token_s = self._place.first_s
+        if not self._begun:
+            if self._place.first_s is None:
+                if _only_opens(events):
+                    self._held += events
+                    return
+                events = self._held + events
+                self._place.first_s = time.monotonic()
+                if self._entry.first_token_s is None:
+                    self._entry.first_token_s = self._place.first_s
+            self._begun = True
         self._watch.moved = True
         if self._model is not None:
             events = events.replace(*self._model)

@@ -53,9 +53,9 @@ class Reply:
         "_loop",
         "_patient",
         "_paused",
-        "_sink",
         "head",
         "heard_s",
+        "sink",
         "status",
     )
 
@@ -67,7 +67,7 @@ class Reply:
         self._connection: Connection | None = connection
         self.head: asyncio.Future[Reply] = loop.create_future()
         """Done when status and headers are there."""
-        self._sink: Sink | None = None
+        self.sink: Sink | None = None
         self._buffer: list[bytes] = []
         self._finished = False
         self._error: EngineError | None = None
@@ -75,7 +75,7 @@ class Reply:
 
     def pipe(self, sink: Sink) -> None:
         """From now on the body is pushed to `sink`, what has come already at once."""
-        self._sink = sink
+        self.sink = sink
         buffered, self._buffer = self._buffer, []
         if self._connection is not None and not self._paused:
             self._connection.resume_reading()
@@ -111,7 +111,7 @@ class Reply:
 
     def abort(self) -> None:
         """Nobody listens any more. Nothing is called after this; a finished reply is left alone."""
-        self._sink = None
+        self.sink = None
         connection, self._connection = self._connection, None
         if connection is not None:
             self._finished = True
@@ -123,10 +123,8 @@ class Reply:
         if not self.head.done():
             self.head.set_result(self)
 
-    def body(self, data: bytes) -> None:
-        if self._sink is not None:
-            self._sink.data(data)
-            return
+    def keep(self, data: bytes) -> None:
+        """A piece of the body, while there is no sink."""
         self._buffer.append(data)
         if len(self._buffer) > 1 or len(data) > BUFFER_BYTES_MAX:
             self._limit_buffer()
@@ -143,8 +141,8 @@ class Reply:
         self._connection = None
         if not self.head.done():
             self.head.set_exception(StaleConnectionError() if stale else error or EngineError("no answer"))
-        elif self._sink is not None:
-            sink, self._sink = self._sink, None
+        elif self.sink is not None:
+            sink, self.sink = self.sink, None
             sink.done(error)
 
     @property
@@ -189,11 +187,14 @@ class Connection(asyncio.Protocol):
     """One connection to an engine; the parser's callbacks fill the current reply once per read."""
 
     __slots__ = (
+        "_body",
         "_complete",
+        "_feed",
         "_keep_alive",
         "_loop",
+        "_more",
+        "_now_s",
         "_parser",
-        "_parts",
         "_pool",
         "_reading",
         "_reply",
@@ -206,9 +207,13 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
+        self._now_s = loop.time
         self._parser: Any = httptools.HttpResponseParser(self)
+        self._feed: Callable[[bytes], None] = self._parser.feed_data
         self._reply: Reply | None = None
-        self._parts: list[bytes] = []
+        self._body = b""
+        self._more: list[bytes] = []
+        """What came of the body in one read, beyond the first piece."""
         self._complete = False
         self._keep_alive = False
         self._reading = True
@@ -258,19 +263,24 @@ class Connection(asyncio.Protocol):
         if reply is None:  # bytes that nobody asked for
             self.close()
             return
-        reply.heard_s = self._loop.time()
+        reply.heard_s = self._now_s()
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserError:
             self._pool.broken()
             self._end(EngineError("the engine sent what is not HTTP"))
             self.close()
             return
-        if self._parts:
-            parts = self._parts
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._parts = []
-            reply.body(body)
+        body = self._body
+        if body:
+            self._body = b""
+            if self._more:
+                body, self._more = b"".join([body, *self._more]), []
+            sink = reply.sink
+            if sink is not None:
+                sink.data(body)
+            else:
+                reply.keep(body)
         if self._complete:
             self._end(None)
 
@@ -304,7 +314,10 @@ class Connection(asyncio.Protocol):
             self._reply.begin(self._parser.get_status_code())
 
     def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
+        if self._body:
+            self._more.append(body)
+        else:
+            self._body = body
 
     def on_message_complete(self) -> None:
         self._complete = True

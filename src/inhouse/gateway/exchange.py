@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -41,7 +41,8 @@ _JSON = b"content-type: application/json\r\n"
 class Wire(Protocol):
     """The connection as an Exchange sees it."""
 
-    def write(self, data: bytes) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
 
     def default_headers(self) -> bytes:
         """`date` and what else belongs to every response, as header lines."""
@@ -237,9 +238,11 @@ class Exchange:
     def write(self, data: bytes) -> None:
         if self.disconnected:
             return
-        framed = b"%x\r\n%b\r\n" % (len(data), data) if self.head.chunked else data
-        opening, self._opening = self._opening, None
-        self._wire.write(framed if opening is None else opening + framed)
+        if self.head.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._opening is not None:
+            data, self._opening = self._opening + data, None
+        self._wire.write(data)
 
     def finish(self, view: View, closing: bytes) -> None:
         if view.streams:

@@ -15,6 +15,7 @@ not: the parser stops after its head, which is then fed once more without the of
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -67,10 +68,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self._idle_since_s: float | None = None
         self._header_lines = b""
         self._headers_seen: object = None
+        self.write: Callable[[bytes], None] = _nowhere
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
+        self.write = self.transport.write
         if len(self.connections) > self._limits.connections_max:
             self._refuse(Unavailable("this server has too many open connections; retry in 1 s", retry_after_s=1))
 
@@ -223,9 +226,6 @@ class GatewayProtocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     # for Exchange
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
     def default_headers(self) -> bytes:
         headers = self.server_state.default_headers
         if headers is not self._headers_seen:  # uvicorn makes new ones every second
@@ -403,3 +403,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _nowhere(data: bytes) -> None:
+    """Where writing goes before there is a connection."""

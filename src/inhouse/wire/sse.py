@@ -17,19 +17,20 @@ EVENT_BYTES_MAX = 16 * 1024 * 1024
 class EventCutter:
     """Holds back the beginning of an event until its end has come, so that the client sees whole events only."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.rest = b""
+        """The beginning of an event."""
 
     def feed(self, data: bytes) -> bytes:
         """The whole events that are complete with `data`; b"" when none is.
 
         Raises EngineError for an event longer than `EVENT_BYTES_MAX`.
         """
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
+        if self.rest:
+            data = self.rest + data
+            self.rest = b""
         if data.endswith(b"\n\n"):
             return data
         cut = data.rfind(b"\n\n") + 2
@@ -37,14 +38,14 @@ class EventCutter:
             if b"\r\n\r\n" in data:
                 return self._feed_crlf(data)
             cut = 0
-        self._rest = data[cut:]
-        if len(self._rest) > EVENT_BYTES_MAX:
+        self.rest = data[cut:]
+        if len(self.rest) > EVENT_BYTES_MAX:
             raise EngineError(f"the engine sent an event of more than {EVENT_BYTES_MAX} bytes")
         return data[:cut]
 
     def _feed_crlf(self, data: bytes) -> bytes:
         cut = data.rfind(b"\r\n\r\n") + 4
-        self._rest = data[cut:]
+        self.rest = data[cut:]
         return data[:cut].replace(b"\r\n", b"\n")
 
 
