@@ -31,7 +31,7 @@ class Api:
 
 def parsed(api: Api, body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> tuple[Call, tuple[str, ...]]:
     """The call, and the names of the fields that were passed over. Raises BadRequest."""
-    return leniently(lambda body: api.parse(body, limits, id_hex, now_s), body, limits)
+    return leniently(api.parse, body, limits, limits, id_hex, now_s)
 
 
 def _chat(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:

@@ -254,7 +254,7 @@ class TextView(Tracking):
         out = [self._echo(job)]
         for payload in sse.payloads(data):
             if payload == b"[DONE]":
-                self._ended.add(job)
+                self._ended += (job,)
                 continue
             for choice in self._read(job, payload):
                 piece = _Choice(choice.text, job, self._logprobs(job, choice), choice.finish_reason)

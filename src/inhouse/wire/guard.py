@@ -60,11 +60,14 @@ def check_chat(request: ChatRequest, limits: RequestsSpec, *, prompt_param: str,
     """The counts of a chat request, under the names of the client's API. Raises RequestTooComplex, BadRequest."""
     if len(request.messages) > limits.messages_max:
         raise _too_many(prompt_param, len(request.messages), "messages", "messages_max", limits.messages_max)
-    check_sampling(request.n, request.stop, limits, stop_param=stop_param)
+    if request.n is not None or request.stop is not None:
+        check_sampling(request.n, request.stop, limits, stop_param=stop_param)
     if request.tools is not None and len(request.tools) > limits.tools_max:
         raise _too_many("tools", len(request.tools), "tools", "tools_max", limits.tools_max)
     for index, message in enumerate(request.messages):
-        _check_text(message, index, prompt_param)
+        content = message.content
+        if content is not None and (type(content) is not str or "\0" in content):
+            _check_text(message, index, prompt_param)
 
 
 def check_sampling(

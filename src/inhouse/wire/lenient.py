@@ -24,17 +24,20 @@ _NAMES_MAX = 8
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def leniently(parse: Callable[[bytes], T], body: bytes, limits: RequestsSpec) -> tuple[T, tuple[str, ...]]:
-    """What `parse` makes of the body, and the names of the fields that it was not shown. Raises BadRequest."""
+def leniently(parse: Callable[..., T], body: bytes, limits: RequestsSpec, *beside: object) -> tuple[T, tuple[str, ...]]:
+    """What `parse` makes of the body, and the names of the fields that it was not shown. Raises BadRequest.
+
+    `beside` is what else it is given.
+    """
     check_body(body, limits)
     try:
-        return parse(body), ()
+        return parse(body, *beside), ()
     except UnknownParameter as error:
         if limits.unknown_fields == "refuse":
             raise
         known, unknown = _split(body, error)
         try:
-            return parse(known), unknown
+            return parse(known, *beside), unknown
         except BadRequest as other:
             if other.message.startswith("missing required"):  # the odd one may be its misspelt name
                 raise error from None

@@ -77,16 +77,13 @@ def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
     if options is not None and not request.stream:
         raise BadRequest("`stream_options` is only allowed when `stream` is true", param="stream_options")
     bare_logprobs = bool(request.logprobs) and not request.top_logprobs
-    rendering = ChatRendering(include_usage=include_usage, bare_logprobs=bare_logprobs)
     count = request.n or 1
     view: View
-    if not request.stream:
-        plain = count == 1 and not bare_logprobs
-        view = DocumentView(rendering) if plain else WholeView(rendering, choices=count)
-    elif count == 1 and not bare_logprobs:
-        view = RelayView(include_usage=include_usage)
+    if count == 1 and not bare_logprobs:
+        view = RelayView(include_usage=include_usage) if request.stream else DocumentView(_plain_rendering)
     else:
-        view = RenderedView(rendering, choices=count)
+        rendering = ChatRendering(include_usage=include_usage, bare_logprobs=bare_logprobs)
+        view = (RenderedView if request.stream else WholeView)(rendering, choices=count)
     return Call(request.model, jobs(request, limits), view, count)
 
 
@@ -115,9 +112,12 @@ def jobs(
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("`top_logprobs` needs `logprobs` to be true", param="top_logprobs")
     tools, choice = _tools(request)
+    for index, message in enumerate(request.messages):
+        if type(message.content) is not str or message.role == "developer":
+            _check_message(message, index)
     engine = EngineChat(
         model=request.model,
-        messages=[_message(message, index) for index, message in enumerate(request.messages)],
+        messages=request.messages,
         max_tokens=request.max_completion_tokens or request.max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
@@ -171,7 +171,7 @@ def _deterministic(engine: Any) -> bool:
     return engine.seed is not None and engine.seed & 0xFFFF_FFFF != 0xFFFF_FFFF
 
 
-def _message(message: Message, index: int) -> Message:
+def _check_message(message: Message, index: int) -> None:
     if message.role == "developer":  # the templates of open models know it as `system`
         message.role = "system"
     if isinstance(message.content, list):
@@ -180,7 +180,6 @@ def _message(message: Message, index: int) -> Message:
                 where = f"messages[{index}].content[{at}]"
                 kind = type(part).__struct_config__.tag
                 raise BadRequest(f"`{where}` is of type {kind}; this server takes text parts only", param=where)
-    return message
 
 
 def _tools(request: ChatRequest) -> tuple[list[Tool] | None, str | None]:
@@ -318,6 +317,10 @@ class ChatRendering:
                 choice.logprobs = [_bare_token(token) for token in choice.logprobs]
         choices = [_choice(choice) for choice in answer.choices]
         return _encode(_Completion(answer.id, answer.created, answer.model, choices, usage_body(answer.usage)))
+
+
+def _plain_rendering() -> ChatRendering:
+    return ChatRendering(include_usage=False)
 
 
 def _choice(choice: AnswerChoice) -> _OutChoice:

@@ -6,6 +6,8 @@ stream. The others decode every event.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from inhouse.core import NOTHING, Usage
@@ -48,7 +50,7 @@ class Tracking:
     def __init__(self, choices: int = 1) -> None:
         self.events_seen = 0
         self._per_prompt = choices
-        self._ended: set[int] = set()
+        self._ended: tuple[int, ...] = ()
         self._job_usage: dict[int, Usage] = {}
         self._total: Usage | None = NOTHING
 
@@ -80,7 +82,7 @@ class Tracking:
     def _chunk(self, job: int, payload: bytes) -> ChatChunk | None:
         """The chunk of one event; None for [DONE] and for events without meaning. Notes usage and the end."""
         if payload == b"[DONE]":
-            self._ended.add(job)
+            self._ended += (job,)
             return None
         try:
             chunk = _chunk.decode(payload)
@@ -231,14 +233,31 @@ class WholeView(Tracking):
         return b""
 
 
-class DocumentView(WholeView):
-    """A whole answer whose shape is the engine's own: where the engine gives it in one piece, it goes on as it is."""
+class DocumentView(Tracking):
+    """A whole answer whose shape is the engine's own: where the engine gives it in one piece, it goes on as it is.
 
-    __slots__ = ("_document",)
+    Where it streams, the view that `rendering` is for makes it whole.
+    """
 
-    def __init__(self, rendering: Rendering) -> None:
-        super().__init__(rendering)
+    __slots__ = ("_document", "_rendering", "_whole")
+    streams = False
+
+    def __init__(self, rendering: Callable[[], Rendering]) -> None:
+        super().__init__()
+        self._rendering = rendering
+        self._whole: WholeView | None = None
         self._document: bytes | None = None
+
+    def events(self, job: int, data: bytes) -> bytes:
+        whole = self._whole
+        if whole is None:
+            whole = self._whole = WholeView(self._rendering())
+        try:
+            whole.events(job, data)
+        finally:
+            self.events_seen, self._ended = whole.events_seen, whole._ended
+            self._job_usage, self._total = whole._job_usage, whole._total
+        return b""
 
     def document(self, data: bytes) -> None:
         """The engine's answer, of which only the usage is read. Raises EngineError."""
@@ -251,4 +270,9 @@ class DocumentView(WholeView):
         self.events_seen = max(1, usage.completion_tokens)
 
     def end(self) -> bytes:
-        return super().end() if self._document is None else self._document
+        if self._document is not None:
+            return self._document
+        return (self._whole or WholeView(self._rendering())).end()
+
+    def fail(self, error: ApiError) -> bytes:
+        return b""
