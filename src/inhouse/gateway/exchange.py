@@ -173,8 +173,11 @@ class Exchange:
         return self._stopped_by
 
     async def call(self) -> Call:
-        body = await self._whole_body()
         head = self.head
+        if self._body_whole and self._body_error is None and head.json and len(self._body) == 1:
+            body, self._body = self._body[0], []
+        else:
+            body = await self._whole_body()
         if head.timeout is not None:
             self._time_asked = timing.limits(head.timeout)
         call, ignored = parsed(head.api, body, self._parts.stack.requests, self._id_hex, time.time())

@@ -34,6 +34,8 @@ from inhouse.runtime import Parts, running
 from inhouse.telemetry.log import Log, place_of
 
 _BACKLOG = 2048
+_GC_THRESHOLDS = 5_000, 20, 20
+"""A request makes some hundred objects and hardly a cycle: with Python's own 700 each is looked at several times."""
 _CLOSE_S = 1.5
 _LAST_LINES_S = 0.5
 
@@ -89,6 +91,7 @@ class _Server(Server):
         gc.collect()
         heap.give_back()
         gc.freeze()  # what start-up made lives as long as the process: no need to look at it again
+        gc.set_threshold(*_GC_THRESHOLDS)
         self.on_started()
 
     async def on_tick(self, counter: int) -> bool:

@@ -58,13 +58,18 @@ def _deeper(body: bytes | bytearray, levels: int) -> bool:
 
 def check_chat(request: ChatRequest, limits: RequestsSpec, *, prompt_param: str, stop_param: str = "stop") -> None:
     """The counts of a chat request, under the names of the client's API. Raises RequestTooComplex, BadRequest."""
-    if len(request.messages) > limits.messages_max:
-        raise _too_many(prompt_param, len(request.messages), "messages", "messages_max", limits.messages_max)
+    check_messages(request.messages, limits, prompt_param=prompt_param)
     if request.n is not None or request.stop is not None:
         check_sampling(request.n, request.stop, limits, stop_param=stop_param)
     if request.tools is not None and len(request.tools) > limits.tools_max:
         raise _too_many("tools", len(request.tools), "tools", "tools_max", limits.tools_max)
-    for index, message in enumerate(request.messages):
+
+
+def check_messages(messages: Sequence[Message], limits: RequestsSpec, *, prompt_param: str) -> None:
+    """How many there are, and NUL characters. Raises RequestTooComplex, BadRequest."""
+    if len(messages) > limits.messages_max:
+        raise _too_many(prompt_param, len(messages), "messages", "messages_max", limits.messages_max)
+    for index, message in enumerate(messages):
         content = message.content
         if content is not None and (type(content) is not str or "\0" in content):
             _check_text(message, index, prompt_param)

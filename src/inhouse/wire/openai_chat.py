@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -23,12 +23,15 @@ from inhouse.wire.chat import (
     Rendering,
     ResponseFormat,
     StreamOptions,
+    Temperature,
     TextPart,
+    TokensMax,
     Tool,
     ToolCall,
+    Unit,
 )
 from inhouse.wire.decode import RequestDecoder
-from inhouse.wire.guard import check_chat
+from inhouse.wire.guard import check_chat, check_messages
 from inhouse.wire.views import DocumentView, RelayView, RenderedView, WholeView
 
 _decode = RequestDecoder(ChatRequest)
@@ -69,8 +72,40 @@ class EngineChat(Struct, omit_defaults=True, kw_only=True):
     add_generation_prompt: bool | None = None
 
 
+class _PlainChat(Struct, forbid_unknown_fields=True):
+    """The fields that most requests have no others than; each as in `ChatRequest`."""
+
+    model: str
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    max_tokens: TokensMax | None = None
+    temperature: Temperature | None = None
+    top_p: Unit | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_PlainChat).decode
+
+
 def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
     """A chat request as a Call. Raises BadRequest."""
+    try:
+        plain = _decode_plain(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _parse_any(body, limits)
+    check_messages(plain.messages, limits, prompt_param="messages")
+    _check_parts(plain.messages)
+    engine = EngineChat(
+        model=plain.model,
+        messages=plain.messages,
+        max_tokens=plain.max_tokens,
+        temperature=plain.temperature,
+        top_p=plain.top_p,
+    )
+    view: View = RelayView(include_usage=False) if plain.stream else DocumentView(_plain_rendering)
+    return Call(plain.model, spread(engine, PATH, 1, "messages"), view)
+
+
+def _parse_any(body: bytes | bytearray, limits: RequestsSpec) -> Call:
     request = _decode(body)
     options = request.stream_options
     include_usage = options is not None and options.include_usage
@@ -112,9 +147,7 @@ def jobs(
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("`top_logprobs` needs `logprobs` to be true", param="top_logprobs")
     tools, choice = _tools(request)
-    for index, message in enumerate(request.messages):
-        if type(message.content) is not str or message.role == "developer":
-            _check_message(message, index)
+    _check_parts(request.messages)
     engine = EngineChat(
         model=request.model,
         messages=request.messages,
@@ -169,6 +202,13 @@ def _deterministic(engine: Any) -> bool:
         return True
     # a seed of -1, in 32 bits, has llama.cpp choose one
     return engine.seed is not None and engine.seed & 0xFFFF_FFFF != 0xFFFF_FFFF
+
+
+def _check_parts(messages: list[Message]) -> None:
+    """Raises BadRequest for parts that are no text."""
+    for index, message in enumerate(messages):
+        if type(message.content) is not str or message.role == "developer":
+            _check_message(message, index)
 
 
 def _check_message(message: Message, index: int) -> None:

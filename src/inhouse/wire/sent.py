@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from inhouse.wire import sse
 
-_UNREAD_BYTES_MAX = 32 * 1024
+_UNREAD_BYTES_MAX = 8 * 1024
 
 
 class _Delta(Struct):
