@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.weights import gguf_bytes
 
 from inhouse.errors import WeightsError
@@ -187,3 +191,53 @@ def test_tensors_of_an_unknown_type_are_named(tmp_path: Path) -> None:
     """A newer file than this release: the type has its number as name."""
     header = described({}, (gguf_bytes.tensor("t", [32], kind=99),))
     assert header.tensors == (Tensor("t", "type 99", (32,), 0),)
+
+
+KEYS = (
+    *("block_count", "embedding_length", "context_length", "feed_forward_length", "nextn_predict_layers"),
+    *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"),
+    *("attention.key_length_swa", "attention.sliding_window", "attention.sliding_window_pattern"),
+    *("attention.shared_kv_layers", "expert_count", "expert_used_count", "pooling_type"),
+)
+VALUES = st.one_of(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 40),
+    st.floats(width=32),
+    st.booleans(),
+    st.lists(st.integers(0, 2**32 - 1), max_size=16),
+    st.lists(st.integers(0, 3), min_size=12, max_size=12),
+    st.text(max_size=8),
+)
+ARCHITECTURES = (
+    *("llama", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "llama4", "exaone4", "smallthinker", "bert"),
+    *("mamba", "made-up", "modern-bert", "laguna"),
+)
+
+
+@given(architecture=st.sampled_from(ARCHITECTURES), facts=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8))
+def test_whatever_a_file_claims_it_is_described_or_refused(architecture: str, facts: dict[str, object]) -> None:
+    """Either what each layer keeps, one for each, or why that is unknown."""
+    try:
+        header = layered(architecture, **facts)
+    except WeightsError:
+        return
+    assert (header.attention is None) == (header.attention_unknown is not None)
+    if header.attention is not None:
+        assert len(header.attention) == header.layers
+        assert all(0 <= layer.kv_heads <= 65_536 and layer.key_length <= 2**24 for layer in header.attention)
+
+
+def test_hostile_lists_and_tensors_take_little_memory() -> None:
+    """Thousands of lists of large numbers, and a hundred thousand tensors of long names, are refused in time."""
+    numbers = struct.pack("<IIQ", 9, 10, 1024) + struct.pack("<1024Q", *range(2**40, 2**40 + 1024))
+    lists = gguf_bytes.header({f"a.{at}": numbers for at in range(2_000)}, ())
+    names = gguf_bytes.header({}, [gguf_bytes.tensor(f"{at:0512}", [1]) for at in range(40_000)])
+    for raw in (lists, names):
+        stream = io.BytesIO(raw)
+        tracemalloc.start()
+        try:
+            with pytest.raises(WeightsError, match="take more than 16777216 bytes"):
+                gguf.read_header(stream, len(raw), label="m")
+            assert tracemalloc.get_traced_memory()[1] < 48 * 2**20
+        finally:
+            tracemalloc.stop()
