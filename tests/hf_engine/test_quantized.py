@@ -28,5 +28,6 @@ def test_a_model_is_loaded_in_fewer_bits(wider: Path, bits: Any, layer: str, ali
     assert float(torch.corrcoef(torch.stack(scores))[0, 1]) > alike
     batch = Batch(small)
     batch.begin([Wanted([9] * length, 5, Sampling(temperature=0)) for length in (3, 9)])
+    batch.go_on()
     batch.step()
     assert [len(one.answer) for one in batch.said] == [2, 2]

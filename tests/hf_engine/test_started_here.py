@@ -131,17 +131,17 @@ def test_its_gateway_is_gone(llama: Path, tmp_path: Path) -> None:
     until(lambda: not [pid for pid in mine if Path(f"/proc/{pid}").exists()])
 
 
-def test_weights_that_cannot_be_loaded(llama: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded(llama: Path, tmp_path: Path) -> None:
     """The operator is told what the library says."""
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
     own = tmp_path / "own"
     own.mkdir()
     running = started(own, f"models: {{tiny: {{source: {tmp_path}, engine: transformers, threads: 1}}}}")
     try:
         failed = running.wait_for(event="replica", state="failed")
-        assert "its weights cannot be loaded" in failed["reason"]
+        assert "its tokenizer cannot be loaded" in failed["reason"]
     finally:
         running.stop(signal.SIGKILL)
 

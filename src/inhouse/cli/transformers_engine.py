@@ -37,8 +37,8 @@ def transformers_engine(
         float, typer.Option(help="Seconds that a request may wait for companions.", min=0.0, max=60.0)
     ] = 0.005,
     prefill_tokens: Annotated[
-        int, typer.Option(help="Tokens of prompts that begin in one go; one alone may be longer.", min=1)
-    ] = 8192,
+        int, typer.Option(help="Tokens of prompts that are computed between two tokens of an answer.", min=1)
+    ] = 2048,
     queue_max: Annotated[int, typer.Option(help="Requests that may wait; one more is told 429.", min=0)] = 64,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that the model's folder brings along.")

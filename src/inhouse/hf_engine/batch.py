@@ -2,17 +2,19 @@
 
 Theory of operation. Rows are aligned at their right end: what is shorter has filling on its left, which the mask hides,
 and every row counts its positions from its own first token, so that a row's scores are those that it would have alone.
-New rows are computed by themselves first (their prompts, in pieces of at most `PIECE_TOKENS`), then their cache is laid
-beside that of the running rows, the narrower of the two filled up on the left. A row that ends is taken out of the
-cache and the mask at once; filling that all others have in common goes with it.
+The prompts of new rows are computed by themselves first, in pieces between which the running rows get their tokens;
+then their cache is laid beside that of the running rows, the narrower of the two filled up on the left. A row that ends
+is taken out of the cache and the mask at once; filling that all others have in common goes with it.
 
 Where the model's cache has layers of another kind (a state in place of keys and values, say), rows cannot be laid
-beside each other (`joins` is False): then a batch begins and ends as a whole, and rows only leave it.
+beside each other (`joins` is False): then a batch begins and ends as a whole, and rows only leave it. Their prompts are
+computed in one piece: the library's code for Mamba in plain torch begins each piece without the state before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,14 +25,26 @@ from inhouse.hf_engine.loading import Loaded
 from inhouse.hf_engine.picking import Picked, Said, chance, pick
 from inhouse.hf_engine.rows import Wanted
 
-PIECE_TOKENS = 4096
+
+@dataclass(slots=True)
+class _Beginning:
+    """Rows whose prompts are not computed to their end; `at` is how far they are."""
+
+    said: list[Said]
+    cache: Any
+    mask: Any
+    tokens: Any
+    positions: Any
+    at: int = 0
 
 
 class Batch:
     """Rows in the order in which they came. `said[i]` is row i's side of it."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, piece_tokens: int = 2048) -> None:
         self._loaded = loaded
+        self._piece_tokens = piece_tokens
+        self._beginning: _Beginning | None = None
         self._keep_one = {"logits_to_keep": 1} if "logits_to_keep" in loaded.takes else {}
         self._cache: Any = None
         self._mask: Any = None
@@ -40,20 +54,48 @@ class Batch:
         self._only_states = all(getattr(empty, "is_linear", [False]))
         """Such a model has no attention: its mask says which of this pass's tokens are filling, and nothing else."""
 
-    def begin(self, wanted: Sequence[Wanted]) -> list[Picked]:
-        """Adds rows and computes their prompts; the first token of each."""
-        device = self._loaded.device
-        said = [Said(one.sampling, one.prompt, [], chance(one.sampling, device)) for one in wanted]
+    @property
+    def begins(self) -> bool:
+        """Whether prompts are under way; until `go_on` gives their first tokens, no others can begin."""
+        return self._beginning is not None
+
+    def begin(self, wanted: Sequence[Wanted]) -> None:
+        """Takes on rows; `go_on` computes their prompts."""
+        loaded = self._loaded
+        said = [Said(one.sampling, one.prompt, [], chance(one.sampling, loaded.device)) for one in wanted]
+        width = max(len(one.prompt) for one in wanted)
+        lines = [[loaded.pad] * (width - len(one.prompt)) + list(one.prompt) for one in wanted]
+        shown = [[0] * (width - len(one.prompt)) + [1] * len(one.prompt) for one in wanted]
+        mask = torch.tensor(shown, device=loaded.device)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        tokens = torch.tensor(lines, device=loaded.device)
+        self._beginning = _Beginning(said, self._new_cache(), mask, tokens, positions)
+
+    def go_on(self) -> list[Picked] | None:
+        """Computes a piece of the prompts; with the last one, the first tokens of the rows, which then run."""
+        new = self._beginning
+        assert new is not None  # noqa: S101 - asked for while `begins`
+        rows, width = new.mask.shape
+        end = min(width, new.at + max(1, self._piece_tokens // rows)) if self.joins else width
+        piece = slice(new.at, end)
         with torch.inference_mode():
-            cache, mask = self._new_cache(), self._mask_of([one.prompt for one in wanted])
-            picked = pick(self._prefill(cache, mask, [one.prompt for one in wanted]), said)
+            scores = self._forward(new.tokens[:, piece], new.mask[:, :end], new.positions[:, piece], new.cache)
+            new.at = end
+            if end < width:
+                return None
+            picked = pick(scores, new.said)
             if self.said:
-                mask = _laid_beside(self._cache, self._mask, cache, mask)
-                cache = self._cache
-        self._cache, self._mask = cache, mask
-        self.said += said
-        _note(said, picked)
+                self._mask = _laid_beside(self._cache, self._mask, new.cache, new.mask)
+            else:
+                self._cache, self._mask = new.cache, new.mask
+        self.said += new.said
+        self._beginning = None
+        _note(new.said, picked)
         return picked
+
+    def give_up(self) -> None:
+        """Those who were beginning are not wanted any more."""
+        self._beginning = None
 
     def step(self) -> list[Picked]:
         """One token more for every row."""
@@ -84,23 +126,6 @@ class Batch:
 
     def _new_cache(self) -> Any:
         return DynamicCache(config=self._loaded.model.config)
-
-    def _mask_of(self, prompts: Sequence[Sequence[int]]) -> Any:
-        width = max(len(prompt) for prompt in prompts)
-        lines = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        return torch.tensor(lines, device=self._loaded.device)
-
-    def _prefill(self, cache: Any, mask: Any, prompts: Sequence[Sequence[int]]) -> Any:
-        width = mask.shape[1]
-        lines = [[self._loaded.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        tokens = torch.tensor(lines, device=self._loaded.device)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        piece = max(1, PIECE_TOKENS // len(prompts))
-        scores = None
-        for start in range(0, width, piece):
-            end = min(width, start + piece)
-            scores = self._forward(tokens[:, start:end], mask[:, :end], positions[:, start:end], cache)
-        return scores
 
     def _forward(self, tokens: Any, mask: Any, positions: Any, cache: Any) -> Any:
         """Scores of the last token of each row (rows x vocabulary)."""

@@ -20,8 +20,8 @@ class Rules:
     rows_max: int = 8
     wait_s: float = 0.005
     """How long the oldest may wait for companions while there is room."""
-    prefill_tokens_max: int = 8192
-    """Tokens that begin in one go, filling included; one prompt alone may be longer."""
+    prefill_tokens_max: int = 2048
+    """Tokens of prompts in one pass, filling included: what those who run wait for. A longer prompt takes several."""
     padding_max: float = 0.25
     """Part of those tokens that may be filling."""
     joins: bool = True

@@ -1,10 +1,11 @@
 """The model's thread: it loads the model, takes waiting rows into the batch, and hands out what comes of each.
 
 Theory of operation. The event loop puts rows into `_waiting` under a lock and may mark one as gone; everything else
-belongs to the thread. The thread asks the decider (`batching.choose`) who begins, computes one token for every row,
-and hands all pieces of that token to the event loop in one call. A row that is gone, ended or failed leaves the batch
-before the next token. A pass that fails ends its rows with an error; three in a row end the process, because a device
-that fails for good does not come back, and whoever watches this process starts it again.
+belongs to the thread. The thread asks the decider (`batching.choose`) who begins, computes one token for every row and
+a piece of the prompts of those who begin, and hands what came of it to the event loop in one call. A row that is gone,
+ended or failed leaves the batch before the next token. A pass that fails ends its rows with an error; three in a row
+end the process, because a device that fails for good does not come back, and whoever watches this process starts it
+again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Worker:
         self._bell = threading.Condition()
         self._waiting: list[Row] = []
         self._running: list[tuple[Row, Text]] = []
+        self._beginning: list[tuple[Row, Text]] = []
         self._embedding = 0
         self.figures = Figures(lambda: self.running, lambda: len(self._waiting))
         self._failures = 0
@@ -55,7 +57,7 @@ class Worker:
     @property
     def running(self) -> int:
         """Rows that are computed."""
-        return len(self._running) + self._embedding
+        return len(self._running) + len(self._beginning) + self._embedding
 
     @property
     def busy(self) -> int:
@@ -100,7 +102,7 @@ class Worker:
             else:
                 from inhouse.hf_engine.batch import Batch
 
-                batch = Batch(loaded)
+                batch = Batch(loaded, self._rules.prefill_tokens_max)
                 self._rules = replace(self._rules, joins=batch.joins)
                 self.loaded = loaded
                 self._generate_for_ever(loaded, batch)
@@ -111,23 +113,42 @@ class Worker:
 
     def _generate_for_ever(self, loaded: Loaded, batch: Batch) -> None:
         while True:
-            chosen = self._next(wait=not self._running)
+            chosen = [] if batch.begins else self._next(wait=not self._running)
             news: News = []
             try:
                 self._drop_gone(batch)
-                if self._running:
-                    self._advance(batch, batch.step(), self._running, news)
                 if chosen:
-                    self._begin(loaded, batch, chosen, news)
+                    batch.begin([row.wanted for row in chosen])
+                    self._beginning = [(row, _text(loaded, row)) for row in chosen]
+                    self._count_prompts(chosen)
+                if self._running:
+                    self.figures.passes.inc()
+                    self._advance(batch, batch.step(), self._running, news)
+                if batch.begins:
+                    self._go_on(batch, news)
                 self._failures = 0
             except Exception as error:  # noqa: BLE001 - of the model; its rows are told, and the batch starts afresh
-                # who began is in `chosen` and perhaps in `_running` already: each is told once
-                failed = {row.number: row for row in (*(row for row, _ in self._running), *chosen)}
-                news += self._failed(list(failed.values()), error)
+                everybody = (*(row for row, _ in (*self._running, *self._beginning)), *chosen)
+                news += self._failed(list({row.number: row for row in everybody}.values()), error)
+                batch.give_up()
                 batch.keep(())
-                self._running = []
+                self._running, self._beginning = [], []
             self._drop_ended(batch, news)
             self._hand_out(news)
+
+    def _go_on(self, batch: Batch, news: News) -> None:
+        """A piece of the prompts of those who begin."""
+        if all(row.gone for row, _ in self._beginning):
+            self.figures.left.inc(len(self._beginning))
+            batch.give_up()
+            self._beginning = []
+            return
+        self.figures.passes.inc()
+        picked = batch.go_on()
+        if picked is not None:
+            began, self._beginning = self._beginning, []
+            self._running += began
+            self._advance(batch, picked, began, news)
 
     def _embed_for_ever(self, loaded: Loaded) -> None:
         from inhouse.hf_engine.embedding import embed
@@ -160,18 +181,10 @@ class Worker:
                     return found
                 self._bell.wait(max(0.0, choice.due_s - now_s) if choice.due_s < float("inf") else None)
 
-    def _begin(self, loaded: Loaded, batch: Batch, chosen: list[Row], news: News) -> None:
-        began = [(row, _text(loaded, row)) for row in chosen]
-        picked = batch.begin([row.wanted for row in chosen])
-        self._count_prompts(chosen)
-        self._running += began
-        self._advance(batch, picked, began, news)
-
     def _advance(self, batch: Batch, picked: Sequence[Picked], rows: Sequence[tuple[Row, Text]], news: News) -> None:
         """What one token more means for each of `rows`, which are the last ones of the batch."""
         now_s = time.monotonic()
         figures = self.figures
-        figures.passes.inc()
         figures.answer_tokens.inc(len(rows))
         first = len(self._running) - len(rows)
         for index, (row, text) in enumerate(rows):
