@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from inhouse.config import RedisSpec
 from inhouse.store.ledger import Ledger
 from inhouse.store.ledger_asked import AskedLedger
 from inhouse.store.ledger_claimed import ClaimedLedger
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_memory import MemoryLedger
+from inhouse.store.ledger_postgres import PostgresBank
 from inhouse.store.ledger_redis import RedisBank
 from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.postgres_link import PostgresAddress, PostgresLink
+from inhouse.store.postgres_usage import PostgresBook
 from inhouse.store.redis_link import link_of
 from inhouse.store.redis_scripts import RedisScripts
 from services import Service
@@ -36,12 +41,27 @@ def redis_ledger(
     )
 
 
+def fresh_postgres(service: Service) -> PostgresAddress:
+    """A schema of its own."""
+    schema = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(service.url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    return PostgresAddress(f"{service.url}?options=-csearch_path%3D{schema}", timeout_s=10.0)
+
+
+def postgres_ledger(address: PostgresAddress, *, lease_s: float = LEASE_S, server_clock: bool = False) -> ClaimedLedger:
+    bank = PostgresBank(PostgresLink(address), lease_s=lease_s, server_clock=server_clock)
+    return ClaimedLedger(bank, PostgresBook(PostgresLink(address)), lease_s=lease_s)
+
+
 LEDGERS: dict[str, Callable[[Path, Fixture], Ledger]] = {
     "memory": lambda folder, fixture: MemoryLedger(),
     "sqlite": lambda folder, fixture: SqliteLedger(folder),
     "leased sqlite": lambda folder, fixture: LeasedLedger(SqliteLedger(folder)),
     "redis": lambda folder, fixture: redis_ledger(fixture("redis")),
     "leased redis": lambda folder, fixture: LeasedLedger(redis_ledger(fixture("redis"))),
+    "postgres": lambda folder, fixture: postgres_ledger(fresh_postgres(fixture("postgres"))),
+    "leased postgres": lambda folder, fixture: LeasedLedger(postgres_ledger(fresh_postgres(fixture("postgres")))),
     "asked redis": lambda folder, fixture: AskedLedger(redis_ledger(fixture("redis"))),
 }
 

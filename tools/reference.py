@@ -18,6 +18,7 @@ from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
+from inhouse.telemetry.stores import StoreGauges, StoreReading
 from inhouse.wire import openapi
 from inhouse.wire.messages_errors import error_object
 from inhouse.wire.openapi_operation import Operation
@@ -149,6 +150,7 @@ def _metric_rows() -> Iterator[str]:
     metrics = Metrics(
         lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0, cache_entries=0, cache_bytes=0)]
     )
+    metrics.registry.register(StoreGauges(lambda: StoreReading({"quotas": ""}, 0, 0)))
     metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, 1, {"chat": 1})))
     entry = Entry(
         "id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1), cache="hit"

@@ -24,6 +24,7 @@ from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
 from inhouse.runtime_sockets import socket_folder
+from inhouse.runtime_stores import StoreWatch
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
@@ -78,6 +79,10 @@ class Parts:
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, in the event loop."""
+    troubles: Callable[[], Mapping[str, str]] = dict
+    """What of the shared stores is away and why, by what suffers from it; "" for what is not."""
+    catch_up: Callable[[], object] = bool
+    """Reads what has changed in a store that is watched; for a thread, after a change that was made here."""
     connections: Callable[[], int] = int
     """How many clients are connected; the server says."""
     booked: int = 0
@@ -96,20 +101,16 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
         stores = Stores.of(stack, environ)
-        folder = stores.state_dir
-        audit = exits.enter_context(auditing(stack, folder, log))
-        store = exits.enter_context(contextlib.closing(stores.keys()))
+        audit = exits.enter_context(auditing(stack, stores, log))
+        opened = exits.enter_context(contextlib.closing(stores.gateway()))
         alarm = Alarm(log)
-        auth = authenticator(stack, environ, store, log, alarm, audit, report)
-        opened = stores.gateway_ledger()
-        ledger = exits.enter_context(contextlib.closing(opened.ledger))
-        quotas = Quotas(stack, ledger, clock=ledger.now, tell=alarm.state)
+        auth = authenticator(stack, environ, opened.keys, log, alarm, audit, report)
+        quotas = Quotas(stack, opened.ledger, clock=opened.ledger.now, tell=alarm.state)
         exits.callback(quotas.close)
         lanes = {name: lane_of(name, spec) for name, spec in stack.models.items()}
         metrics = Metrics(functools.partial(_readings, lanes))
-        routes = exits.enter_context(contextlib.closing(stores.routes()))
         clock = asyncio.get_running_loop().time
-        ways = Ways(stack, lanes, log, metrics, audit, routes, clock, seed=secrets.randbits(32))
+        ways = Ways(stack, lanes, log, metrics, audit, opened.routes, clock, seed=secrets.randbits(32))
         metrics.canaries = ways.readings
         metrics.watch_endpoints(functools.partial(_endpoints, lanes))
         metrics.watch_audit(audit.reading)
@@ -132,6 +133,12 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         )
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
+        parts.troubles = opened.troubles
+        parts.sweepers.append(StoreWatch(opened, quotas, log, metrics).sweep)
+        if opened.known is not None:
+            loop = asyncio.get_running_loop()
+            opened.known.on_change = lambda: loop.call_soon_threadsafe(auth.refresh)
+            parts.catch_up = opened.known.look
         parts.sweepers += [auth.refresh, quotas.flush, ways.steering.sweep, tell_of_ejections]
         sockets = exits.enter_context(socket_folder())
         tasks = [

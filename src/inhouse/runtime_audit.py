@@ -6,17 +6,16 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from inhouse import __version__
 from inhouse.config import Stack
-from inhouse.store.audit_files import AuditFiles
+from inhouse.store.stores import Stores
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Log
 
 
 @contextlib.contextmanager
-def auditing(stack: Stack, state_dir: Path, log: Log) -> Iterator[Audit]:
+def auditing(stack: Stack, stores: Stores, log: Log) -> Iterator[Audit]:
     """Records the start, and at the end of the block the end; then all is written. Raises StateError at the start."""
     spec = stack.audit
 
@@ -29,7 +28,7 @@ def auditing(stack: Stack, state_dir: Path, log: Log) -> Iterator[Audit]:
     with contextlib.ExitStack() as exits:
         files = None
         if spec.enabled:
-            files = AuditFiles(state_dir, segment_bytes_max=spec.segment_bytes_max, keep_s=spec.keep)
+            files = stores.audit_sink(spec)
             exits.callback(files.close)
             files.append([])  # what cannot be written from the beginning is a mistake to be told at once
         refuse = spec.on_failure == "refuse"

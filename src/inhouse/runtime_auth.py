@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from inhouse.config import IssuerSpec, Stack, state_folder
+from inhouse.config import IssuerSpec, Stack
 from inhouse.core import KeyMinted, Report
 from inhouse.store.contract import KeyStore
+from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
 from inhouse.telemetry.log import Level, Log
@@ -46,7 +47,7 @@ def authenticator(
         minted = first_key(store, now=time.time())
         if minted is not None:
             audit.act("key.made", tenant=minted.record.tenant, target=minted.record.id)
-            report(KeyMinted(minted.key, minted.record.id, str(state_folder(stack, environ))))
+            report(KeyMinted(minted.key, minted.record.id, Stores.of(stack, environ).where))
     return auth
 
 

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from services import Service, redis_server
+from services import Service, postgres_server, redis_server
 
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A Redis for all tests that take a prefix of their own."""
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A PostgreSQL for all tests that take a schema of their own."""
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as running:
         yield running

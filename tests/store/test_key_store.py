@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inhouse.store.contract import Key, KeyStore
 from inhouse.store.ledger import Limits
+from inhouse.store.postgres_keys import PostgresKeys
+from inhouse.store.postgres_link import PostgresLink
 from inhouse.store.sqlite import SqliteStore
+from ledgers import fresh_postgres
 
-STORES: dict[str, Callable[[Path], KeyStore]] = {
-    "sqlite": SqliteStore,
-}
+Open = Callable[[], KeyStore]
+
+
+def _sqlite(folder: Path, fixture: Callable[[str], Any]) -> Open:
+    return lambda: SqliteStore(folder)
+
+
+def _postgres(folder: Path, fixture: Callable[[str], Any]) -> Open:
+    address = fresh_postgres(fixture("postgres"))
+    return lambda: PostgresKeys(PostgresLink(address))
+
+
+STORES: dict[str, Callable[[Path, Callable[[str], Any]], Open]] = {"sqlite": _sqlite, "postgres": _postgres}
 
 
 @pytest.fixture(params=STORES)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], KeyStore]]:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the same store any number of times, as several processes would."""
     stores: list[KeyStore] = []
+    make = STORES[request.param](tmp_path, request.getfixturevalue)
 
     def open_one() -> KeyStore:
-        stores.append(STORES[request.param](tmp_path))
+        stores.append(make())
         return stores[-1]
 
     yield open_one

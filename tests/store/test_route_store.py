@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from inhouse.store.routes import RouteRow, SqliteRoutes
+import pytest
+
+from inhouse.store.postgres_link import PostgresLink
+from inhouse.store.postgres_routes import PostgresRoutes
+from inhouse.store.routes import RouteRow, RouteStore, SqliteRoutes
+from ledgers import fresh_postgres
+
+Open = Callable[[], RouteStore]
 
 
-def test_kept_and_changed(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same store any number of times, as several processes would."""
+    if request.param == "sqlite":
+        return lambda: SqliteRoutes(tmp_path, busy_s=30.0)
+    address = fresh_postgres(request.getfixturevalue("postgres"))
+    return lambda: PostgresRoutes(PostgresLink(address))
+
+
+def test_kept_and_changed(opened: Open) -> None:
     """A row is as it was written, in another process too; a writer that saw an older version writes nothing."""
-    first, second = SqliteRoutes(tmp_path), SqliteRoutes(tmp_path)
+    first, second = opened(), opened()
     try:
         assert first.put("app", "d", b"1", seen=0) == 1
         assert second.put("app", "d", b"2", seen=0) is None
@@ -26,11 +43,11 @@ def test_kept_and_changed(tmp_path: Path) -> None:
         second.close()
 
 
-def test_many_writers_at_once(tmp_path: Path) -> None:
+def test_many_writers_at_once(opened: Open) -> None:
     """Of all that saw the same version, exactly one wins each time."""
 
     def write(number: int) -> int:
-        store = SqliteRoutes(tmp_path, busy_s=30.0)
+        store = opened()
         won = 0
         try:
             for _ in range(20):
@@ -40,9 +57,9 @@ def test_many_writers_at_once(tmp_path: Path) -> None:
             store.close()
         return won
 
-    SqliteRoutes(tmp_path).close()
+    opened().close()
     with ThreadPoolExecutor(4) as pool:
         won = sum(pool.map(write, range(4)))
-    store = SqliteRoutes(tmp_path)
+    store = opened()
     assert store.all()["app"].version == won >= 20
     store.close()

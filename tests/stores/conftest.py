@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services import Service, redis_server
+from services import Service, postgres_server, redis_server
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,4 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A Redis for all tests that leave it running and take a prefix of their own."""
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A PostgreSQL for all tests that leave it running and take a schema of their own."""
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as running:
         yield running

@@ -11,6 +11,7 @@ from inhouse.cli.options import AsJson, Config, StateDir, examples
 
 if TYPE_CHECKING:
     from inhouse.store.audit_chain import Head
+    from inhouse.store.stores import Stores
     from inhouse.telemetry.audit_page import Wanted
 
 EXAMPLES = examples(
@@ -59,12 +60,14 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List records, the newest last. A running gateway writes them within a second."""
-    from inhouse.store.audit_read import newest
+    from contextlib import closing
+
     from inhouse.telemetry.audit_page import decode, page
 
     wanted = _wanted(since, until, tenant, key, model, status, kind, request)
-    folder = _folder(config, state_dir)
-    found = page(newest(folder), wanted, limit=limit, looked_at_max=1 << 60)
+    stores = _stores(config, state_dir)
+    with closing(stores.audit_log()) as log:
+        found = page(log.newest(), wanted, limit=limit, looked_at_max=1 << 60)
     lines = found.lines[::-1]
     if as_json:
         typer.echo("[" + ",\n".join(line.decode() for line in lines) + "]")
@@ -73,7 +76,7 @@ def list_(
 
         print_table([decode(line) for line in lines])
     else:
-        typer.echo(f"No such records in {folder / 'audit'}.")
+        typer.echo(f"No such records in {stores.audit_where}.")
 
 
 @app.command(epilog=examples("inhouse audit verify", "inhouse audit verify --head 1204:5f3c… --json"))
@@ -91,10 +94,11 @@ def verify(
     Prints the head, the last record's number and hash. Whoever may write the files could make the whole chain anew:
     note the head where they cannot, and hand it over with --head later.
     """
-    from inhouse.store import audit_read
+    from contextlib import closing
 
-    folder = _folder(config, state_dir)
-    verdict = audit_read.verify(folder, noted=None if head is None else _head(head))
+    stores = _stores(config, state_dir)
+    with closing(stores.audit_log()) as log:
+        verdict = log.verify(noted=None if head is None else _head(head))
     if as_json:
         import json
 
@@ -106,7 +110,7 @@ def verify(
         }
         typer.echo(json.dumps(shown, indent=2))
     else:
-        typer.echo(f"{verdict.records:,} records from number {verdict.first} on in {folder / 'audit'}.")
+        typer.echo(f"{verdict.records:,} records from number {verdict.first} on in {stores.audit_where}.")
         typer.echo(f"Head: {verdict.head}")
         for problem in verdict.problems[:_PROBLEMS_SHOWN]:
             typer.secho(f"problem: {problem}", fg="red")
@@ -140,32 +144,35 @@ def export(
     state_dir: StateDir = None,
 ) -> None:
     """Write records to standard output, the oldest first, all that are wanted."""
+    from contextlib import closing
+
     from inhouse.errors import StackError
-    from inhouse.store.audit_read import oldest
     from inhouse.telemetry.audit_page import matching
 
     if form not in ("jsonl", "csv"):
         raise StackError(f"there is no format '{form[:32]}'", where="--format", hint="jsonl or csv")
     wanted = _wanted(since, until, tenant, key, model, status, kind, request)
-    lines = matching(oldest(_folder(config, state_dir)), wanted)
-    if form == "csv":
-        from inhouse.cli.audit_table import write_csv
+    with closing(_stores(config, state_dir).audit_log()) as log:
+        lines = matching(log.oldest(), wanted)
+        if form == "csv":
+            from inhouse.cli.audit_table import write_csv
 
-        write_csv(lines)
-        return
-    for line in lines:
-        typer.echo(line)
+            write_csv(lines)
+            return
+        for line in lines:
+            typer.echo(line)
 
 
 _PROBLEMS_SHOWN = 20
 
 
-def _folder(config: Path | None, state_dir: Path | None) -> Path:
+def _stores(config: Path | None, state_dir: Path | None) -> Stores:
     import os
 
-    from inhouse.config import load, state_folder
+    from inhouse.config import load
+    from inhouse.store.stores import Stores
 
-    return state_folder(load(config, environ=os.environ, flags={"state_dir": state_dir}), os.environ)
+    return Stores.of(load(config, environ=os.environ, flags={"state_dir": state_dir}), os.environ)
 
 
 def _wanted(

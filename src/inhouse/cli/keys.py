@@ -13,6 +13,7 @@ from inhouse.cli.options import AsJson, Config, examples
 if TYPE_CHECKING:
     from inhouse.config import Reading
     from inhouse.errors import ApiError
+    from inhouse.store.stores import Stores
     from inhouse.tenancy.desk import KeyDesk
     from inhouse.tenancy.keys import Rights
 
@@ -139,7 +140,7 @@ def list_(
         print_table(chosen, now, reading.stack.currency)
     else:
         whose = "" if tenant is None else f" of '{tenant}'"
-        typer.echo(f"No live keys{whose} in {_folder(reading)}. `inhouse keys create` makes one.")
+        typer.echo(f"No live keys{whose} in {_stores(reading).where}. `inhouse keys create` makes one.")
     if hidden:
         _remark(f"{hidden} revoked or expired; --all shows them.")
 
@@ -237,21 +238,18 @@ def _reading(state_dir: Path | None, config: Path | None) -> Reading:
     return read(config, environ=os.environ, flags={"state_dir": state_dir})
 
 
-def _folder(reading: Reading) -> Path:
-    import os
-
-    from inhouse.config import state_folder
-
-    return state_folder(reading.stack, os.environ)
-
-
-def _desk(reading: Reading) -> KeyDesk:
+def _stores(reading: Reading) -> Stores:
     import os
 
     from inhouse.store.stores import Stores
+
+    return Stores.of(reading.stack, os.environ)
+
+
+def _desk(reading: Reading) -> KeyDesk:
     from inhouse.tenancy.desk import KeyDesk
 
-    return KeyDesk(Stores.of(reading.stack, os.environ), reading.stack)
+    return KeyDesk(_stores(reading), reading.stack)
 
 
 def _by() -> str:

@@ -117,7 +117,7 @@ def _made_key(target: Target, note: str, role: str) -> Iterator[str]:
     from inhouse.tenancy.keys import Rights
 
     stores = Stores.of(target.stack(), os.environ)
-    folder = stores.state_dir
+    folder = stores.where
     rights, by = Rights(roles=frozenset({role} - {""})), command_line_user()
     made = KeyDesk(stores, target.stack()).temporary(note=note, lifetime_s=KEY_LIFETIME_S, rights=rights, by=by)
     try:

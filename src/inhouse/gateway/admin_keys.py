@@ -70,7 +70,7 @@ class AdminKeys:
             known_models=self._parts.stack.models,
         )
         by = _identity(request).key_id
-        minted = await self._act(
+        minted = await self._change(
             lambda: self._desk.create(note=asked.note, lifetime_s=lifetime_s, rights=rights, now=now_s, by=by)
         )
         return self._changed(request, "key made", minted, now_s)
@@ -82,7 +82,7 @@ class AdminKeys:
         lifetime_s = None if asked.expires is None else wanted.lifetime_s(asked.expires, now=now_s)
         grace_s = wanted.grace_s(asked.grace)
         key_id, by = request.path_params["id"], _identity(request).key_id
-        minted = await self._act(
+        minted = await self._change(
             lambda: self._desk.rotate(key_id, grace_s=grace_s, lifetime_s=lifetime_s, now=now_s, by=by)
         )
         return self._changed(request, "key rotated", minted, now_s)
@@ -90,7 +90,7 @@ class AdminKeys:
     async def revoke(self, request: Request) -> Response:
         """Needs `keys.manage`."""
         key_id, now_s, by = request.path_params["id"], time.time(), _identity(request).key_id
-        key = await self._act(lambda: self._desk.revoke(key_id, now=now_s, by=by))
+        key = await self._change(lambda: self._desk.revoke(key_id, now=now_s, by=by))
         self._tell(request, "key revoked", key.id)
         return _json(shown(self._desk.listed(key), now_s))
 
@@ -131,6 +131,16 @@ class AdminKeys:
                 return work(ledger)
 
         return await self._act(look)
+
+    async def _change(self, work: Callable[[], _T]) -> _T:
+        """The same, for what changes a key: it is known here when the answer goes out."""
+
+        def change() -> _T:
+            done = work()
+            self._parts.catch_up()
+            return done
+
+        return await self._act(change)
 
     async def _act(self, work: Callable[[], _T]) -> _T:
         """In a thread. What the state folder refuses is told in the log, and without its path to the client."""

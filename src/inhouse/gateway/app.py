@@ -171,6 +171,9 @@ class _Doors:
         ok = not self._parts.draining and any(lane.admits for lane in lanes)
         status = "ok" if ok else "draining" if self._parts.draining else "not ready"
         body = {"status": status, "models": {lane.model: lane.state for lane in lanes}}
+        troubles = self._parts.troubles()
+        if troubles:  # others may be served all the same, so a store that is away takes nobody out of service
+            body["stores"] = {concern: "away" if reason else "ok" for concern, reason in troubles.items()}
         return _json(body, 200 if ok else 503, {} if ok else {"retry-after": "2"})
 
     async def metrics(self, request: Request) -> Response:

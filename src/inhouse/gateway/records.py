@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +17,6 @@ from inhouse.core import Identity
 from inhouse.errors import BadRequest, NotFound, StateError, StateUnavailable
 from inhouse.gateway.explain import story
 from inhouse.runtime import Parts
-from inhouse.store.audit_read import newest
 from inhouse.telemetry.audit_page import Page, Wanted, is_status, page
 from inhouse.telemetry.entry import Entry
 from inhouse.tenancy.roles import allows
@@ -57,7 +57,8 @@ class Records:
 
     def _page(self, asked: _Asked) -> Page:
         try:
-            return page(newest(self._parts.stores.state_dir, before=asked.before), asked.wanted, limit=asked.limit)
+            with closing(self._parts.stores.audit_log()) as log:
+                return page(log.newest(before=asked.before), asked.wanted, limit=asked.limit)
         except StateError as error:
             self._parts.log.event("error", "audit cannot be read", reason=error.message)
             raise StateUnavailable(

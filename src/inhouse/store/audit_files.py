@@ -138,7 +138,7 @@ class AuditFiles:
         else:
             self._forget()  # records are missing: the next segment says after which one it begins
             self._head = told
-        return [_act("audit.torn", self._clock(), {"bytes": torn_bytes})] if torn_bytes else []
+        return [act("audit.torn", self._clock(), {"bytes": torn_bytes})] if torn_bytes else []
 
     def _open_last(self) -> tuple[Head, int]:
         """Opens the last segment, without a torn line at its end: its head, and how many bytes were torn."""
@@ -167,7 +167,7 @@ class AuditFiles:
         if not old:
             return [], []
         last = known[len(old)].first - 1 if len(old) < len(known) else self._head.seq
-        return old, [_act("audit.expired", now_s, {"first": old[0].first, "last": last})]
+        return old, [act("audit.expired", now_s, {"first": old[0].first, "last": last})]
 
     def _sealed(self, bodies: Sequence[bytes]) -> tuple[bytes, Head]:
         return seal_all(self._head, bodies)
@@ -250,7 +250,7 @@ def _sync_names(home: Path) -> None:
         os.close(descriptor)
 
 
-def _act(name: str, now_s: float, facts: dict[str, Any]) -> bytes:
+def act(name: str, now_s: float, facts: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"time": round(now_s, 3), "kind": "act", "act": name, "by": "inhouse", "facts": facts})
 
 

@@ -79,15 +79,15 @@ def verify(state_dir: Path, *, noted: Head | None = None) -> Verdict:
                 if check.head.seq in wanted:
                     seen[check.head.seq] = check.head.hash
                 if b'"audit.expired"' in line:
-                    expired = max(expired, _expired_by(line))
+                    expired = max(expired, expired_by(line))
     problems = list(check.problems())
     if start.seq > expired:
         problems.insert(0, f"records {expired + 1} to {start.seq} are missing, and no record says that they expired")
-    problems += _ends(check.head, start, wanted, seen)
+    problems += ends(check.head, start, wanted, seen)
     return Verdict(check.records, start.seq + 1, check.head, tuple(problems))
 
 
-def _ends(head: Head, start: Head, wanted: dict[int, str], seen: dict[int, str]) -> Iterator[str]:
+def ends(head: Head, start: Head, wanted: dict[int, str], seen: dict[int, str]) -> Iterator[str]:
     for seq, digest in sorted(wanted.items()):
         if seq > head.seq:
             yield f"the chain ends at record {head.seq}, and it reached record {seq} once: the end was cut off"
@@ -95,7 +95,7 @@ def _ends(head: Head, start: Head, wanted: dict[int, str], seen: dict[int, str])
             yield f"record {seq} is not the one that was noted: the chain was made anew"
 
 
-def _expired_by(line: bytes) -> int:
+def expired_by(line: bytes) -> int:
     """The last number that a record says expired; 0 for any other record."""
     try:
         found = msgspec.json.decode(line, type=_Act)

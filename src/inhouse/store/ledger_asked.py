@@ -10,7 +10,6 @@ every stream goes on, and the more wait the more share a round trip.
 - A refusal counts only after all purses of this process have given back what lies idle.
 - Once a second (`sweep`) the thread tells what was spent, gives back what is not needed, and lets the ledger know that
   this gateway lives. While the ledger is away purses go on handing out what they have, until their leases end.
-- What was used is counted in memory, one row for each day, tenant, key and model, until it could be written.
 
 Whoever waits for an answer and goes away (a client that hangs up) has what it was granted put back.
 """
@@ -40,7 +39,6 @@ from inhouse.store.ledger import (
     Use,
 )
 from inhouse.store.ledger_purse import Purse, Purses
-from inhouse.store.usage_sums import UsageSums
 
 _T = TypeVar("_T")
 _CLOSE_S_MAX = 5.0
@@ -64,7 +62,7 @@ class _Ask:
 
 
 class AskedLedger:
-    """A `Ledger` in front of `ledger`, which it closes. `at_hand`, `settle`, `sweep` and `count` never wait.
+    """A `Ledger` in front of `ledger`, which it closes. `at_hand`, `settle` and `sweep` never wait.
 
     `part` as of `LeasedLedger`.
     """
@@ -79,8 +77,6 @@ class AskedLedger:
         self._asks: deque[_Ask] = deque()
         self._jobs: deque[Callable[[], None]] = deque()
         self._swept: Now | None = None
-        self._uncounted = UsageSums()
-        self._batch: tuple[UsageRow, ...] = ()
         self._ended = False
         self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -90,11 +86,6 @@ class AskedLedger:
     def trouble(self) -> str:
         """Why the ledger could not be asked the last time; "" where it could."""
         return self._trouble
-
-    @property
-    def rows_waiting(self) -> int:
-        """Rows of use that are not written yet."""
-        return len(self._uncounted) + len(self._batch)
 
     def at_hand(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Reservation | None:
         """Lets the request in where a purse covers it. None: `ask`."""
@@ -135,21 +126,16 @@ class AskedLedger:
         return self._do(look)
 
     def count(self, rows: Iterable[UsageRow]) -> None:
-        with self._lock:
-            self._uncounted.add(rows)
+        self._ledger.count(rows)
 
     def usage(self, wanted: UsageFilter) -> tuple[UsageRow, ...]:
-        def look() -> tuple[UsageRow, ...]:
-            self._write_use()
-            return self._ledger.usage(wanted)
-
-        return self._do(look)
+        return self._ledger.usage(wanted)
 
     def renew(self, renewals: Sequence[Renewal], now: Now) -> list[Renewed | Refusal]:
         return self._do(lambda: self._ledger.renew(renewals, now))
 
     def close(self) -> None:
-        """Gives back what lies idle and writes what was counted; waits `_CLOSE_S_MAX` for it at most."""
+        """Gives back what lies idle; waits `_CLOSE_S_MAX` for it at most."""
 
         def end() -> None:
             self._ended = True
@@ -190,7 +176,6 @@ class AskedLedger:
                 job()
             if ended:
                 self._see_to_it(lambda: self._flush(self.now(), idle=True))
-                self._see_to_it(self._write_use)
                 self._ledger.close()
                 return
 
@@ -204,7 +189,6 @@ class AskedLedger:
     def _sweep(self, now: Now) -> None:
         self._flush(now, idle=False)
         self._ledger.sweep(now)
-        self._write_use()
 
     def _flush(self, now: Now, *, idle: bool) -> None:
         with self._lock:
@@ -213,15 +197,6 @@ class AskedLedger:
         self._renew(changes, now)
         with self._lock:
             self._purses.rest()
-
-    def _write_use(self) -> None:
-        """A batch that failed is tried again as it was: the book knows it by that, should it be there already."""
-        if not self._batch:
-            with self._lock:
-                self._batch = self._uncounted.taken()
-        if self._batch:
-            self._ledger.count(self._batch)
-            self._batch = ()
 
     def _answer(self, asks: list[_Ask]) -> None:
         try:

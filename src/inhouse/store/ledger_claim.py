@@ -23,6 +23,8 @@ from inhouse.store.ledger import NONE, Amounts, Now, Refusal
 from inhouse.store.ledger_account import DAY_US
 from inhouse.store.ledger_booking import Pairs, advance, refuse, spare
 
+_SLACK_US = 5_000_000
+
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Totals since the lease `id` was made, and what is asked for: see `ledger.Renewal`.
@@ -95,6 +97,11 @@ def charge(pairs: Pairs, record: Record, now: Now) -> bool:
         account.settle(spent, Amounts(open=held.open), record.day, now.steady_us)
     record.charged = True
     return True
+
+
+def is_of_day(day: int, now: Now) -> bool:
+    """Whether the claim's day is today, where clocks may differ by a few seconds."""
+    return day * DAY_US - _SLACK_US <= now.wall_us < (day + 1) * DAY_US + _SLACK_US
 
 
 def why(pairs: Pairs, asked: Claim, now: Now) -> Refusal | None:

@@ -60,6 +60,9 @@ class Bank(Protocol):
     def look(self, scope: str, now: Now) -> tuple[Account, Now]:
         """The account as it is, and the moment by the clocks that it follows."""
 
+    def ping(self) -> None:
+        """Whether it is there, for who has nothing to ask."""
+
     def close(self) -> None: ...
 
 
@@ -184,6 +187,8 @@ class ClaimedLedger:
             if quiet or self._doubtful:
                 self._claim([(lease, NONE, NONE, 0, NONE, NONE, 1) for lease in (*quiet, *self._doubtful)], now)
                 self._doubtful.clear()
+            else:
+                self._bank.ping()
             reclaimed, self._bank.reclaimed = self._bank.reclaimed, 0
             return reclaimed
 

@@ -91,6 +91,10 @@ class RedisBank:
         self.reclaimed += reclaimed
         return _account(reply[1]), self._moment(at_us, now)
 
+    def ping(self) -> None:
+        with self._scripts.telling() as client:
+            client.ping()
+
     def close(self) -> None:
         self._scripts.close()
 

@@ -6,7 +6,6 @@ FULL`): a revocation that was confirmed survives a power cut.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
@@ -14,37 +13,18 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import msgspec
+from typing import Self
 
 from inhouse.errors import StateError
 from inhouse.store import folder, schema
 from inhouse.store.contract import Key
-from inhouse.store.ledger import Limits
+from inhouse.store.key_rows import COLUMNS, NAMES, key_of, row_of
 
 FILE_NAME = "inhouse.sqlite3"
 PAGE_BYTES = 4096
 
-_NAMES = (
-    "id",
-    "hash",
-    "note",
-    "tenant",
-    "roles",
-    "created_at",
-    "expires_at",
-    "revoked_at",
-    "models",
-    "limits",
-    "rotated_at",
-    "old_hash",
-    "old_until",
-)
-_COLUMNS = ", ".join(_NAMES)
-_ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608
-_REPLACE = f"UPDATE keys SET {', '.join(f'{name} = ?{at}' for at, name in enumerate(_NAMES, 1))} WHERE id = ?1"  # noqa: S608
-_decode_limits = msgspec.json.Decoder(Limits).decode
+_ADD = f"INSERT INTO keys ({COLUMNS}) VALUES ({', '.join('?' * len(NAMES))})"  # noqa: S608
+_REPLACE = f"UPDATE keys SET {', '.join(f'{name} = ?{at}' for at, name in enumerate(NAMES, 1))} WHERE id = ?1"  # noqa: S608
 
 
 class SqliteStore:
@@ -82,13 +62,13 @@ class SqliteStore:
 
     def by_id(self, key_id: str) -> Key | None:
         with self._lock, folder.telling_sqlite_errors(self._path):
-            row = self._connection.execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()  # noqa: S608
-        return None if row is None else self._key(row)
+            row = self._connection.execute(f"SELECT {COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()  # noqa: S608
+        return None if row is None else key_of(row, self._path)
 
     def list(self) -> tuple[Key, ...]:
         with self._lock, folder.telling_sqlite_errors(self._path):
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()  # noqa: S608
-        return tuple(self._key(row) for row in rows)
+            rows = self._connection.execute(f"SELECT {COLUMNS} FROM keys ORDER BY created_at, id").fetchall()  # noqa: S608
+        return tuple(key_of(row, self._path) for row in rows)
 
     def revoke(self, key_id: str, *, at: float) -> Key | None:
         with self._writing() as connection:
@@ -101,7 +81,7 @@ class SqliteStore:
             if known is None:
                 return None
             changed = work(known)
-            connection.execute(_REPLACE, _row(changed))
+            connection.execute(_REPLACE, row_of(changed))
             return changed
 
     def version(self) -> Hashable:
@@ -171,34 +151,9 @@ class SqliteStore:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _key(self, row: tuple[Any, ...]) -> Key:
-        record = dict(zip(_NAMES, row, strict=True))
-        try:
-            record["hash"] = bytes(record["hash"])
-            record["roles"] = frozenset(json.loads(record["roles"]))
-            record["models"] = tuple(json.loads(record["models"]))
-            record["limits"] = _decode_limits(record["limits"])
-            record["old_hash"] = None if record["old_hash"] is None else bytes(record["old_hash"])
-        except (TypeError, ValueError) as error:
-            raise StateError(
-                f"the key '{record['id']}' in {self._path} is damaged; revoke it with "
-                f"`inhouse keys revoke {record['id']}`, or restore the file from a backup"
-            ) from error
-        return Key(**record)
-
-
-def _row(key: Key) -> tuple[object, ...]:
-    limits = {name: limit for name, limit in msgspec.structs.asdict(key.limits).items() if limit is not None}
-    texts = {
-        "roles": json.dumps(sorted(key.roles)),
-        "models": json.dumps(key.models),
-        "limits": json.dumps(limits),
-    }
-    return tuple(texts.get(name, getattr(key, name)) for name in _NAMES)
-
 
 def _insert(connection: sqlite3.Connection, key: Key) -> None:
     try:
-        connection.execute(_ADD, _row(key))
+        connection.execute(_ADD, row_of(key))
     except sqlite3.IntegrityError as error:
         raise ValueError(f"the key '{key.id}' cannot be added: {error}") from error

@@ -1,4 +1,4 @@
-"""What is done to keys, recorded in the audit of the state folder, by whichever process does it.
+"""What is done to keys, recorded in the audit, by whichever process does it.
 
 An act that cannot be recorded is not done: the audit is tried before. Not here: the acts themselves (`desk`, `keys`).
 """
@@ -15,7 +15,6 @@ from typing import Protocol
 import msgspec
 
 from inhouse.config import AuditSpec
-from inhouse.store.audit_files import AuditFiles
 from inhouse.store.contract import Key
 from inhouse.store.stores import Stores
 from inhouse.telemetry.audit import ActName, Record
@@ -32,7 +31,7 @@ def recorded(stores: Stores, spec: AuditSpec, *, by: str) -> Iterator[Tell]:
     if not spec.enabled:
         yield lambda name, key: None
         return
-    files = AuditFiles(stores.state_dir, segment_bytes_max=spec.segment_bytes_max, keep_s=spec.keep)
+    files = stores.audit_sink(spec)
     try:
         files.append([])
 

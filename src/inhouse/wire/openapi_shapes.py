@@ -72,6 +72,8 @@ class HealthBody(Struct):
 
     status: str
     models: dict[str, str]
+    stores: dict[str, str] = {}
+    """Where stores are shared: `ok` or `away`, by what suffers from it."""
 
 
 class ErrorDetails(Struct):
