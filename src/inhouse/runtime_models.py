@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -21,12 +22,13 @@ from inhouse.engines.member import Member
 from inhouse.engines.replica import Replica
 from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
-from inhouse.errors import InhouseError
+from inhouse.errors import InhouseError, WeightsError
+from inhouse.weights.apart import obtain_apart
 from inhouse.weights.catalogue import Machine
 from inhouse.weights.identity import identity
 from inhouse.weights.look import read_path
-from inhouse.weights.sources import obtain
-from inhouse.weights.wanted import wanted_of
+from inhouse.weights.sources import is_here, is_pinned, line_of, obtain
+from inhouse.weights.wanted import Wanted, wanted_of
 
 _T = TypeVar("_T")
 
@@ -56,7 +58,7 @@ async def serve_model(
     machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
     try:
         wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress, machine)
-        file = await in_thread(lambda: obtain(source, wanted).path)
+        file = await _obtained(source, wanted)
         header = await in_thread(lambda: read_path(file))
         known = known_of(header.context_tokens, header.pooling)
         known_by = identity(file)
@@ -87,6 +89,17 @@ async def serve_model(
             replica = Replica(one, own, member, start_s_max=start_s, silence_s_max=spec.idle_timeout, report=tell)
             sweepers.append(replica.sweep)
             group.create_task(replica.run(), name=member.id)
+
+
+async def _obtained(source: str, wanted: Wanted) -> Path:
+    """In this process what needs no fetching, in one of its own what may."""
+    line = line_of(source)
+    if wanted.offline or is_here(source):
+        return await in_thread(lambda: obtain(source, wanted).path)
+    if is_pinned(line, wanted):
+        with contextlib.suppress(WeightsError):
+            return await in_thread(lambda: obtain(source, replace(wanted, offline=True)).path)
+    return await obtain_apart(source, wanted)
 
 
 async def in_thread(work: Callable[[], _T]) -> _T:

@@ -59,7 +59,6 @@ def bundle(
     from inhouse.config import load
     from inhouse.weights import bundle as bundles
     from inhouse.weights.deliver import check_free, disk_told
-    from inhouse.weights.sources import line_of
 
     if str(out) == "-" and sys.stdout.isatty():
         raise typer.BadParameter("a bundle is not for a terminal: name a file, or pipe it on", param_hint="--out")
@@ -69,7 +68,7 @@ def bundle(
         wanted = replace(wanted, quant=quant or wanted.quant, offline=offline or wanted.offline)
         got = pull_one(name, source, wanted, as_json=False)
         with disk_told(got.path.parent):
-            taken.append((bundles.describe(name, line_of(source), got), got))
+            taken.append((bundles.describe(name, got), got))
     size = sum({file.sha256: file.bytes for bundled, _ in taken for file in bundled.files}.values())
     with disk_told(out.parent):
         if str(out) != "-":

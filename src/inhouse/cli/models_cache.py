@@ -15,6 +15,7 @@ from inhouse.errors import WeightsError
 
 if TYPE_CHECKING:
     from inhouse.config import Stack
+    from inhouse.config.sources import SourceLine
     from inhouse.weights.cache import Kept
     from inhouse.weights.wanted import GotFile
 
@@ -160,23 +161,37 @@ def _stack(config: Path | None) -> Stack:
 
 def _kept(stack: Stack, models: list[str]) -> list[Kept]:
     from inhouse.weights.cache import of_source
-    from inhouse.weights.sources import line_of
 
     kept = []
     for name in models:
-        spec = stack.models.get(name)
-        kept += of_source(line_of(spec.source if spec and spec.source else name), stack.weights.folder)
+        kept += of_source(_line(stack, name), stack.weights.folder)
     return kept
+
+
+def _line(stack: Stack, name: str) -> SourceLine:
+    """Where a model of the stack, or a source, comes from; of a short name, what it stands for on this machine."""
+    from inhouse.cli.this_machine import this_machine
+    from inhouse.config.model_catalogue import catalogue
+    from inhouse.engines.table import ENGINES
+    from inhouse.weights.catalogue import expand
+    from inhouse.weights.sources import line_of
+    from inhouse.weights.wanted import ANY
+
+    spec = stack.models.get(name)
+    line = line_of(spec.source if spec and spec.source else name)
+    if line.kind != "name":
+        return line
+    quant, forms = (spec.quant, ENGINES[spec.engine].formats) if spec else (None, ANY)
+    entries = catalogue(stack.weights.catalogue)
+    return line_of(expand(line, entries, this_machine(), quant=quant, forms=forms).source)
 
 
 def _used(stack: Stack) -> dict[str, list[str]]:
     """Source as the cache shows it → models of the stack."""
-    from inhouse.weights.sources import line_of
-
     used: dict[str, list[str]] = {}
     for name, spec in stack.models.items():
         if spec.source:
-            line = line_of(spec.source)
+            line = _line(stack, name)
             used.setdefault(f"hf://{line.place}" if line.kind == "hf" else line.shown, []).append(name)
     return used
 

@@ -84,7 +84,7 @@ def pull(
                 offline=offline or wanted.offline,
                 into=to.absolute() if to else None,
             )
-        _tell(name, source, pull_one(name, source, wanted, as_json=as_json), as_json=as_json)
+        _tell(name, pull_one(name, source, wanted, as_json=as_json), as_json=as_json)
 
 
 def pull_one(name: str, source: str, wanted: Wanted, *, as_json: bool) -> Got:
@@ -145,17 +145,16 @@ def _pinned(text: str) -> str:
     return text
 
 
-def _tell(name: str, source: str, got: Got, *, as_json: bool) -> None:
+def _tell(name: str, got: Got, *, as_json: bool) -> None:
     from inhouse.cli.pull_progress import size_text
     from inhouse.weights.kept import whole_sha256
-    from inhouse.weights.sources import line_of
 
     size = sum(file.size for file in got.files)
     if as_json:
         event = {
             "event": "pulled",
             "model": name,
-            "source": line_of(source).shown,
+            "source": got.line.shown,
             "version": got.version or None,
             "path": str(got.path),
             "bytes": size,

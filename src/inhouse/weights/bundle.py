@@ -60,14 +60,14 @@ class Bundled:
         return parse_source(self.source)
 
 
-def describe(name: str, line: SourceLine, got: Got) -> Bundled:
+def describe(name: str, got: Got) -> Bundled:
     """Hashes what has no SHA-256 yet, which are small files. Raises OSError."""
     files = []
     for file in got.files:
         kind, _, known = file.digest.partition(":")
         sha256 = known if kind == "sha256" else sha256_of(file.path)
         files.append(BundledFile(file.name, file.size, sha256, file.digest or f"sha256:{sha256}"))
-    return Bundled(name, line.shown, got.version, licence_of(got), tuple(files))
+    return Bundled(name, got.line.shown, got.version, licence_of(got), tuple(files))
 
 
 def licence_of(got: Got) -> str | None:

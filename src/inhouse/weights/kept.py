@@ -90,7 +90,7 @@ def got(
     models = [file.path for file in weights if file.name.endswith(".gguf")]
     for model in models:
         gguf.check(model)
-    return Got(models[0] if models else root, files, version)
+    return Got(line, models[0] if models else root, files, version)
 
 
 def whole_sha256(got: Got) -> str:

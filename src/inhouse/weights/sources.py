@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +32,14 @@ def resolve(source: str, *, base: Path, progress: Progress, offline: bool = Fals
 
 
 def obtain(source: str, wanted: Wanted) -> Got:
-    """The files of a model, whole and checked. Raises `WeightsError`."""
+    """The files of a model, whole and checked. Raises `WeightsError`.
+
+    Nobody is asked for what is pinned, by commit or digest, and here.
+    """
     line = line_of(source)
+    if is_pinned(line, wanted) and not (wanted.offline or wanted.papers or wanted.into):
+        with suppress(WeightsError):
+            return SOURCES[line.kind](line, replace(wanted, offline=True))
     return SOURCES[line.kind](line, wanted)
 
 
@@ -46,6 +54,11 @@ def line_of(source: str) -> SourceLine:
 def is_here(source: str) -> bool:
     """Whether it lies on this machine by its nature, so that nothing has to be fetched."""
     return line_of(source).kind in ("demo", "path")
+
+
+def is_pinned(line: SourceLine, wanted: Wanted) -> bool:
+    """Whether the same source can never mean other bytes."""
+    return wanted.sha256 is not None or bool(re.fullmatch(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}", line.revision))
 
 
 def demo(line: SourceLine, wanted: Wanted) -> Got:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inhouse.config.sources import SourceLine
 from inhouse.config.stack import ModelSpec
 from inhouse.config.weights import WeightsSpec
 from inhouse.weights.catalogue import Form as Form
@@ -63,6 +64,8 @@ class GotFile:
 
 @dataclass(frozen=True, slots=True)
 class Got:
+    line: SourceLine
+    """Where they are from; of a name of the catalogue, what it stood for."""
     path: Path
     """What to give to an engine: the first .gguf file, or the folder."""
     files: tuple[GotFile, ...]
