@@ -139,12 +139,21 @@ def test_a_gguf_file_of_a_repository_is_read_in_place(hub: Hub, tmp_path: Path) 
     hub.repos["org/tiny"] = Repo({"m-Q4_K_M.gguf": raw, "m-Q8_0.gguf": raw})
     for source in ("hf://org/tiny/m-Q8_0.gguf", f"{hub.url}/org/tiny/blob/main/m-Q8_0.gguf"):
         assert look(source, base=tmp_path, place=Place(hub.url)).parameters == 320
-    with pytest.raises(WeightsError, match=r"hf://org/tiny has no file 'm-Q2_K.gguf'") as caught:
+    with pytest.raises(WeightsError, match=r"org/tiny has no file 'm-Q2_K.gguf'") as caught:
         look("hf://org/tiny/m-Q2_K.gguf", base=tmp_path, place=Place(hub.url))
     assert "m-Q4_K_M.gguf" in (caught.value.hint or "")
 
 
 def test_a_gated_repository_says_so(hub: Hub, tmp_path: Path) -> None:
-    hub.repos["org/tiny"] = Repo({}, token="t")
-    with pytest.raises(WeightsError, match="gated"):
-        look("hf://org/tiny", base=tmp_path, place=Place(hub.url))
+    """Its listing is open and its files are not; a file of it says so too."""
+    hub.repos["org/tiny"] = Repo({**safetensors_bytes.files(), "m.gguf": b"x"}, token="t")
+    for source in ("hf://org/tiny", "hf://org/tiny/m.gguf"):
+        with pytest.raises(WeightsError, match="gated"):
+            look(source, base=tmp_path, place=Place(hub.url))
+
+
+def test_a_hub_that_is_down_is_told_at_once(tmp_path: Path) -> None:
+    """It is asked once and not again and again."""
+    for source in ("hf://org/tiny", "hf://org/tiny/m.gguf"):
+        with pytest.raises(WeightsError, match="cannot be reached"):
+            look(source, base=tmp_path, place=Place("http://127.0.0.1:9"))

@@ -16,6 +16,7 @@ from inhouse.weights.cursor import Stream
 from inhouse.weights.hub_errors import HubFile, Place, telling
 
 FILES_MAX = 20_000
+METADATA_TIMEOUT_S = 10.0
 
 _T = TypeVar("_T")
 
@@ -74,20 +75,44 @@ def local_folder(path: Path) -> Folder:
 
 
 def hub_folder(repo: str, revision: str, place: Place, http: Any) -> Folder:
-    """A repository; `http` is a client of `remote_file` that has the token."""
-    from huggingface_hub import HfApi, hf_hub_url
-    from huggingface_hub.hf_api import RepoFile
+    """A whole repository; `http` is a client of `remote_file` that has the token. Two requests and no retry."""
+    from huggingface_hub import HfApi
 
-    from inhouse.weights.remote_file import RemoteFile
-
-    files: dict[str, int] = {}
     with telling(HubFile(repo, "", revision), place):
         api = HfApi(endpoint=place.endpoint, token=place.token)
-        for entry in api.list_repo_tree(repo, revision=revision, recursive=True):
-            if isinstance(entry, RepoFile):
-                files[entry.path] = entry.size
-            if len(files) > FILES_MAX:
-                raise WeightsError(f"{repo} has more than {FILES_MAX} files")
+        info = api.model_info(repo, revision=revision, files_metadata=True, timeout=METADATA_TIMEOUT_S)
+    siblings = info.siblings or ()
+    if len(siblings) > FILES_MAX:
+        raise WeightsError(f"{repo} has more than {FILES_MAX} files")
+    files = {one.rfilename: (one.lfs.size if one.lfs else one.size) or 0 for one in siblings}
+    if files:  # says better than the listing why it is not handed out
+        _size(HubFile(repo, "config.json" if "config.json" in files else next(iter(files)), revision), place)
+    return _on_hub(repo, revision, place, http, files)
+
+
+def hub_files(repo: str, names: Iterable[str], revision: str, place: Place, http: Any) -> Folder:
+    """Files of a repository whose names are known. One request for each and no retry."""
+    files = {name: _size(HubFile(repo, name, revision), place) for name in names}
+    return _on_hub(repo, revision, place, http, files)
+
+
+def _size(file: HubFile, place: Place) -> int:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    with telling(file, place):
+        found = get_hf_file_metadata(
+            hf_hub_url(file.repo, file.name, revision=file.revision, endpoint=place.endpoint),
+            token=place.token,
+            timeout=METADATA_TIMEOUT_S,
+            endpoint=place.endpoint,
+        )
+    return found.size or 0
+
+
+def _on_hub(repo: str, revision: str, place: Place, http: Any, files: Mapping[str, int]) -> Folder:
+    from huggingface_hub import hf_hub_url
+
+    from inhouse.weights.remote_file import RemoteFile
 
     def opened(name: str) -> AbstractContextManager[Stream]:
         return RemoteFile(http, hf_hub_url(repo, name, revision=revision, endpoint=place.endpoint))

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from inhouse.errors import WeightsError
 from inhouse.weights import folder_model, gguf, gguf_model
-from inhouse.weights.folders import Folder, hub_folder, local_folder, web_folder
+from inhouse.weights.folders import Folder, hub_files, hub_folder, local_folder, web_folder
 from inhouse.weights.header import Header
 from inhouse.weights.hub_errors import Place
 from inhouse.weights.splits import parts
@@ -74,9 +74,9 @@ def _hub(
             return read_file(Path(str(cached[0])))
     token = place.token or get_token()
     with client({"Authorization": f"Bearer {token}"} if token else {}) as http:
-        folder = hub_folder(repo, revision, place, http)
         if name.endswith(".gguf"):
-            return folder_model.gguf_file(folder, name)
+            return folder_model.gguf_file(hub_files(repo, parts(name), revision, place, http), name)
+        folder = hub_folder(repo, revision, place, http)
         if name:
             folder = _below(folder, name.removesuffix("/"))
         return folder_model.describe(folder, quant)
