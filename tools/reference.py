@@ -6,9 +6,14 @@ test fails when a page is not what this prints.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import reference_engines
 
 from inhouse import errors
 from inhouse.cli import reference as cli_reference
@@ -56,6 +61,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.InvalidJson: "the body is not JSON",
     errors.UnknownParameter: "a strange field, where `requests.unknown_fields` is `refuse` or a needed one is missing",
     errors.RequestTooComplex: "deeper, or more of something, than `requests` in the configuration takes",
+    errors.Unable: "tools, a JSON schema, log probabilities, embeddings or ranking, asked of a model that has none",
     errors.AnswerTooLong: "a longer answer than the model's `answer_tokens_max`, where its policy is `refuse`",
     errors.ContextTooLong: "the prompt has more tokens than the model's context; the message has both numbers",
     errors.Unauthorized: "no key, or one that is unknown, revoked or expired",
@@ -118,6 +124,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_reference.page(),
         "config.md": config_reference.page(),
         "endpoints.md": _endpoints(),
+        "engines.md": reference_engines.page(),
         "errors.md": ERRORS_HEAD + "".join(_error_rows()),
         "metrics.md": METRICS_HEAD + "".join(_metric_rows()),
     }

@@ -150,6 +150,12 @@ class AnswerTooLong(BadRequest):
         )
 
 
+class Unable(BadRequest):
+    """What the model's engines cannot do."""
+
+    code = "unsupported_by_model"
+
+
 class Unauthorized(ApiError):
     """`why` and, where a key of ours was proven, its id are for log and audit; the client gets the message."""
 

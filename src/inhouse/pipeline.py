@@ -29,6 +29,7 @@ from inhouse.errors import (
     QueueFull,
     RateLimited,
     ShuttingDown,
+    Unable,
     Unauthorized,
     Unavailable,
 )
@@ -93,7 +94,7 @@ async def answer(parts: Parts, request: Request) -> None:
             try:
                 await _answer_from(found, parts, request, identity, call)
                 break
-            except (QueueFull, Unavailable):
+            except (QueueFull, Unavailable, Unable):
                 if found is lanes[-1] or view.events_seen:
                     raise
                 entry.trial = None  # what the next lane does is not what a version on trial did

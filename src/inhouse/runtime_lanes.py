@@ -15,6 +15,7 @@ from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model, start_of
 from inhouse.dispatch.watch import TimeLimits
+from inhouse.engines.abilities import lacking
 from inhouse.engines.queue import QUEUE
 from inhouse.engines.table import ENGINES
 from inhouse.routing.router import Router
@@ -27,6 +28,7 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
     """The lane of a model, without replicas yet."""
     if spec.queued:
         return _queued_lane(name, spec)
+    engine = ENGINES[spec.engine]
     return Lane(
         model=name,
         source=spec.source or ", ".join(spec.endpoints),
@@ -36,7 +38,12 @@ def lane_of(name: str, spec: ModelSpec) -> Lane:
         load_wait_s=spec.load_wait,
         limits=_limits(spec),
         fit=_fit(spec),
-        engine=ENGINES[spec.engine],
+        engine=engine,
+        lacks=lacking(
+            engine,
+            None if spec.task == "auto" else spec.task,
+            None if spec.source is None else tuple(spec.engine_args),
+        ),
         router=Router(settings_of(spec.routing)) if spec.source is None or spec.replicas > 1 else None,
         context_given=spec.context if spec.source is not None or "context" in spec.model_fields_set else None,
         body_start=start_of(spec.upstream_model or name) if spec.source is None else None,

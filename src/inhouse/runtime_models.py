@@ -15,6 +15,7 @@ from inhouse.config import ModelSpec, WeightsSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model
+from inhouse.engines.abilities import lacking
 from inhouse.engines.choices import choose
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
@@ -77,6 +78,7 @@ async def serve_model(
     if lane.flights is not None and lane.engine.argv is not None:
         argv = lane.engine.argv(one, Address(socket=""))
         lane.flights.version = hashlib.sha256(known_by + repr(argv).encode()).digest()
+    lane.lacks = lacking(lane.engine, one.task, one.extra_args)
     if lane.engine.calls_it is not None:
         lane.shown_model = shown_model(lane.engine.calls_it(one), lane.model)
     start_s = spec.start_timeout if "start_timeout" in spec.model_fields_set else lane.engine.start_s

@@ -83,14 +83,25 @@ async def test_texts_of_an_asyncio_client(async_client: openai.AsyncOpenAI) -> N
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"input": "hello", "dimensions": 8}, "dimensions"),
+        ({"input": "hello", "dimensions": 100_000}, "dimensions"),
+        ({"input": "hello", "dimensions": 0}, "dimensions"),
+        ({"input": "hello", "dimensions": 1000}, "dimensions"),
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
         ({"input": ["hello", ""]}, "input"),
         ({"input": ["hello", 1]}, "input"),
         ({"input": "hello", "encoding_format": "hex"}, "encoding_format"),
     ],
-    ids=["fewer dimensions", "an empty text", "no text", "an empty one of two", "a mixture", "an unknown encoding"],
+    ids=[
+        "far too many dimensions",
+        "no dimensions",
+        "more dimensions than there are",
+        "an empty text",
+        "no text",
+        "an empty one of two",
+        "a mixture",
+        "an unknown encoding",
+    ],
 )
 def test_what_has_no_vector(client: openai.OpenAI, fields: Any, param: str) -> None:
     """It is refused under its name."""

@@ -55,7 +55,11 @@ def test_the_example_of_a_path(http: PlainHttp, document: dict[str, Any], method
     """What the document shows as an example is answered."""
     operation = document["paths"][path][method.lower()]
     body = operation["requestBody"]["content"]["application/json"]["example"] if "requestBody" in operation else None
-    assert http.ask(method, filled(path), body).status == 200
+    reply = http.ask(method, filled(path), body)
+    if path == "/v1/rerank":  # the demo model was not made for it
+        assert (reply.status, reply.json["error"]["code"]) == (400, "unsupported_by_model")
+    else:
+        assert reply.status == 200
 
 
 @pytest.mark.parametrize(("method", "path"), BEYOND)

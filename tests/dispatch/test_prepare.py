@@ -58,6 +58,7 @@ class FakeLane:
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
+        self.lacks: dict[str, str] = {}
         self.counting = asyncio.Semaphore(4)
         self.counter = Engine()
 

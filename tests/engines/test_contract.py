@@ -128,6 +128,34 @@ def test_a_prompt_that_is_too_long(client: openai.OpenAI, name: str) -> None:
     assert str(CONTEXT) in refused.value.message
 
 
+ASKED: dict[str, dict[str, Any]] = {
+    "tools": {"tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]},
+    "json_schema": {"response_format": {"type": "json_object"}},
+    "logprobs": {"logprobs": True},
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_what_it_can_do(gateway: Gateway, client: openai.OpenAI, name: str) -> None:
+    """`/v1/models` tells it; what is not among it is refused under its name, with model and engine in the message."""
+    can = gateway.get(f"/v1/models/{name}")["capabilities"]
+    assert "chat" in can
+    for ability, fields in ASKED.items():
+        if ability in can:
+            assert chat(client, name, max_tokens=2, **fields).choices
+        else:
+            with pytest.raises(openai.BadRequestError) as refused:
+                chat(client, name, **fields)
+            assert (refused.value.code, refused.value.param) == ("unsupported_by_model", next(iter(fields)))
+            assert f"'{name}'" in refused.value.message
+            assert ENGINES[name].title in refused.value.message
+    if "embeddings" in can:
+        assert client.embeddings.create(model=name, input="Hello").data[0].embedding
+    else:
+        with pytest.raises(openai.BadRequestError, match="cannot make embeddings"):
+            client.embeddings.create(model=name, input="Hello")
+
+
 @pytest.mark.parametrize("name", STARTED)
 def test_it_is_killed(gateway: Gateway, client: openai.OpenAI, name: str) -> None:
     """It is started again, and answers."""

@@ -22,7 +22,7 @@ EngineName = Literal[
 ]
 """Of each there is a row in `engines/table.ENGINES`."""
 
-_OF_A_SOURCE = ("replicas", "batch", "engine_binary", "engine_args", "task", "gpus", "gpu_memory", "quantization")
+_OF_A_SOURCE = ("replicas", "batch", "engine_binary", "engine_args", "gpus", "gpu_memory", "quantization")
 _ENDPOINT = re.compile(
     r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
     r"|unix:/[^\s?#]+"

@@ -45,7 +45,7 @@ async def _run_all(call: Call, lane: Lane, share: Share, client: Client, entry: 
         for index, job in pending:
             await _run(index, job, call.view, lane, share, client, entry)
 
-    alone = not call.jobs[0].streams
+    alone = not call.jobs[0].streams and lane.engine.llama
     workers = 1 if alone else min(len(call.jobs), max(1, lane.turns.queue.capacity))
     try:
         async with asyncio.TaskGroup() as group:

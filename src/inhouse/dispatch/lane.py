@@ -17,7 +17,7 @@ from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
-from inhouse.engines.engine import Engine
+from inhouse.engines.engine import Ability, Engine
 from inhouse.engines.http import Pool
 from inhouse.errors import ApiError, EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
 from inhouse.routing.router import Router
@@ -66,6 +66,8 @@ class Lane:
     """How a body begins that names the model as the engines do (`upstream.start_of`); None where any name will do."""
     shown_model: tuple[bytes, bytes] | None = None
     """The model as the engines name it in their answers, and as clients are to see it; None where that is the same."""
+    lacks: Mapping[Ability, str] = field(default_factory=dict)
+    """What its engines cannot do, each with the reason."""
     preparing: str = ""
     failure: str = ""
     watches: set[Watch] = field(default_factory=set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inhouse.core import Identity
+from inhouse.dispatch.able import check
 from inhouse.dispatch.fit import FACTS, HEADERS, Notes, fit_prompts, limit_answers
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.prompts import Prompts
@@ -20,13 +21,16 @@ async def prepare(
 
     Of a call that was prepared for another lane before, what was noted then is forgotten.
 
-    Raises Forbidden before anything else, then AnswerTooLong, ContextTooLong, and what `Quotas.reserve` raises.
+    Raises Unable and Forbidden before anything else, then AnswerTooLong, ContextTooLong, and what `Quotas.reserve`
+    raises.
     """
     if notes:
         notes[:] = [note for note in notes if note[0] not in HEADERS]
     if entry.facts:
         for name in FACTS:
             entry.facts.pop(name, None)
+    if lane.lacks:
+        check(lane, call)
     terms = quotas.terms(identity, lane.model)
     call = limit_answers(lane, call, entry, notes)
     prompts = Prompts(lane, call)

@@ -17,7 +17,7 @@ Task = Literal["generate", "embed", "rerank"]
 """What a model was made for."""
 Format = Literal["gguf", "safetensors"]
 Quantization = Literal["awq", "gptq", "fp8", "bitsandbytes"]
-Ability = Literal["tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"]
+Ability = Literal["chat", "tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"]
 Reading = Literal["", "props", "models", "info", "ps"]
 
 
@@ -146,7 +146,11 @@ class Engine:
     documents: bool = False
     """It notices a hang-up on a request that is not streamed as well: its whole answer can be asked for in one."""
     abilities: frozenset[Ability] = frozenset()
-    """Beside chat, completions and their streams, which all of them have."""
+    """Beside `chat`: chat and text completions and their streams, which all of them have."""
+    needs: tuple[tuple[Ability, str], ...] = ()
+    """A flag without which it cannot do something, where it is started here."""
+    embeds_all: bool = False
+    """It embeds with models that generate as well."""
     formats: tuple[Format, ...] = ("safetensors",)
     quantizations: tuple[Quantization, ...] = ()
     traps: tuple[Trap, ...] = ()

@@ -89,6 +89,8 @@ LLAMACPP = Engine(
     counts=True,
     continuing="always",
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
+    needs=(("lora", "--lora"),),
+    embeds_all=True,
     formats=("gguf",),
     traps=(
         Trap("a context longer than the model's own makes answers worse; here it is cut to the model's"),
@@ -104,5 +106,5 @@ LLAMA_SERVER = replace(
     name="llama-server",
     title="llama.cpp's own llama-server",
     argv=server_argv,
-    install="build it from github.com/ggml-org/llama.cpp, or `brew install llama.cpp`",
+    install="brew install llama.cpp",
 )

@@ -51,6 +51,7 @@ OLLAMA = Engine(
     slots=4,
     cpu=True,
     abilities=frozenset({"tools", "json_schema", "embeddings"}),
+    embeds_all=True,
     formats=("gguf", "safetensors"),
     traps=(
         LOOPBACK,

@@ -12,7 +12,7 @@ OPENAI = Engine(
     metrics=(),
     documents=True,
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
-    quantizations=(),
+    embeds_all=True,
     traps=(
         Trap("what is sent there leaves this place: `external: true` keeps it to tenants that allow that"),
         Trap("what it cannot do it says itself, in its own words"),

@@ -48,6 +48,7 @@ SGLANG = Engine(
     ),
     continuing="asked",
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
+    needs=(("tools", "--tool-call-parser"), ("lora", "--enable-lora")),
     formats=("safetensors", "gguf"),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),
     traps=(

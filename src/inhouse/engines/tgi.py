@@ -42,6 +42,7 @@ TGI = Engine(
         tpot=histogram("tgi_request_mean_time_per_token_duration"),
     ),
     abilities=frozenset({"tools", "json_schema", "logprobs", "lora"}),
+    needs=(("lora", "--lora-adapters"),),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),
     traps=(
         SHARED_MEMORY,

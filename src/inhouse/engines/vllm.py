@@ -56,6 +56,7 @@ VLLM = Engine(
     continuing="asked",
     documents=True,
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
+    needs=(("tools", "--enable-auto-tool-choice"), ("lora", "--enable-lora")),
     formats=("safetensors", "gguf"),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),
     traps=(

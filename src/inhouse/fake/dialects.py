@@ -61,6 +61,8 @@ class Dialect:
     cached: bool = True
     """`usage` says what came from the prefix cache."""
     error: Callable[[int, str, str, Fields], Fields] = _of_vllm
+    bare_scores: bool = False
+    """Ranked documents come as a bare list, without usage."""
     too_long: str = ""
     """What it says of a prompt of {prompt} tokens where {context} fit."""
     too_long_status: int = 400
@@ -98,6 +100,7 @@ DIALECTS = {
             choice=',"logprobs":null,"matched_stop":null',
             event=',"usage":null',
             error=_flat,
+            bare_scores=True,
             too_long="The input ({prompt} tokens) is longer than the model's context length ({context} tokens).",
         ),
         Dialect(

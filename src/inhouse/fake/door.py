@@ -20,7 +20,7 @@ from inhouse.fake import metrics, wire
 from inhouse.fake.engine import Engine, Job
 from inhouse.fake.settings import WrongSetting, shown
 from inhouse.fake.text import tokens_of
-from inhouse.fake.wire import ChatAsk, DetokenizeAsk, EmbeddingAsk, Refused, TextAsk, TokenizeAsk
+from inhouse.fake.wire import ChatAsk, DetokenizeAsk, EmbeddingAsk, Refused, RerankAsk, TextAsk, TokenizeAsk
 
 _GARBAGE = b"\x00\x7f this engine is no web server \xff\xfe\r\n\r\n"
 _BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -29,6 +29,7 @@ _encode = msgspec.json.encode
 _chat = msgspec.json.Decoder(ChatAsk)
 _text = msgspec.json.Decoder(TextAsk)
 _embedding = msgspec.json.Decoder(EmbeddingAsk)
+_ranking = msgspec.json.Decoder(RerankAsk)
 
 
 class Door(asyncio.Protocol):
@@ -305,6 +306,12 @@ def _take_embedding(door: Door, fault: str) -> Job:
     return door.engine.embed(prompt, lambda: wire.embeddings(ask, settings, len(prompt)), door)
 
 
+def _take_ranking(door: Door, fault: str) -> Job:
+    ask, dialect = _ranking.decode(door.body), door.engine.dialect
+    prompt = [token for document in ask.documents for token in tokens_of(f"{ask.query} {document}")]
+    return door.engine.embed(prompt or ["<start>"], lambda: wire.ranking(ask, dialect, len(prompt)), door)
+
+
 def _show_settings(door: Door) -> None:
     door.respond(200, _encode(shown(door.engine.settings)))
 
@@ -325,6 +332,7 @@ SLOW: dict[bytes, Callable[[Door, str], Job]] = {
     b"/v1/chat/completions": _take_chat,
     b"/v1/completions": _take_text,
     b"/v1/embeddings": _take_embedding,
+    b"/v1/rerank": _take_ranking,
 }
 PATHS: dict[tuple[bytes, bytes], Callable[[Door], None]] = {
     (b"GET", b"/health"): _health,

@@ -72,6 +72,12 @@ class EmbeddingAsk(Struct):
     encoding_format: Literal["float", "base64"] = "float"
 
 
+class RerankAsk(Struct):
+    query: str
+    documents: list[str]
+    model: str = ""
+
+
 class TokenizeAsk(Struct):
     content: str
 
@@ -276,6 +282,17 @@ def embeddings(ask: EmbeddingAsk, settings: Settings, prompt_tokens: int) -> byt
         data.append({"object": "embedding", "index": index, "embedding": vector})
     usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
     return _encode({"object": "list", "model": ask.model or "fake", "data": data, "usage": usage})
+
+
+def ranking(ask: RerankAsk, dialect: Dialect, prompt_tokens: int) -> bytes:
+    """Scores by the words that a document shares with the query."""
+    wanted = set(ask.query.lower().split())
+    scores = [len(wanted & set(document.lower().split())) / max(1, len(wanted)) for document in ask.documents]
+    if dialect.bare_scores:
+        return _encode([{"score": score, "index": index} for index, score in enumerate(scores)])
+    results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+    usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+    return _encode({"model": ask.model or "fake", "object": "list", "usage": usage, "results": results})
 
 
 def _json(value: Any) -> str:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from inhouse.config import RequestsSpec
 from inhouse.errors import ApiError
-from inhouse.wire import completions, embeddings, errors, generate, messages, openai_chat, responses
+from inhouse.wire import completions, embeddings, errors, generate, messages, openai_chat, rerank, responses
 from inhouse.wire.call import Call
 from inhouse.wire.lenient import leniently
 
@@ -44,6 +44,10 @@ def _completions(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -
 
 def _embeddings(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
     return embeddings.parse(body)
+
+
+def _rerank(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
+    return rerank.parse(body)
 
 
 def _responses(body: bytes, limits: RequestsSpec, id_hex: str, now_s: float) -> Call:
@@ -81,6 +85,7 @@ APIS: dict[bytes, Api] = {
     b"/v1/chat/completions": Api("chat", _chat, _openai_error),
     b"/v1/completions": Api("completions", _completions, _openai_error),
     b"/v1/embeddings": Api("embeddings", _embeddings, _openai_error),
+    b"/v1/rerank": Api("rerank", _rerank, _openai_error),
     b"/v1/responses": Api("responses", _responses, _openai_error),
     b"/v1/messages": Api("messages", _messages, messages.render_error),
     b"/generate": Api("generate", _generate, _openai_error),

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse import __version__
 from inhouse.dispatch.lane import CONTEXT_UNKNOWN, Lane, find
+from inhouse.engines.abilities import able
 from inhouse.errors import (
     ApiError,
     BadRequest,
@@ -249,6 +250,7 @@ def _shown(lane: Lane) -> dict[str, Any]:
         "context": context if members and context < CONTEXT_UNKNOWN else None,
         "slots": sum(member.slots for member in members) if members else None,
         "endpoints": len(members),
+        "capabilities": able(lane.lacks),
     }
 
 

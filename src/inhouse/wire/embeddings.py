@@ -1,7 +1,14 @@
-"""`/v1/embeddings`: each input is a job of its own, so that a long list never fills the engine's queue."""
+"""`/v1/embeddings`: each input is a job of its own, so that a long list never fills the engine's queue.
+
+`dimensions` cuts here, whatever the engine: the first numbers of a vector, made length 1 again. That is what models
+trained for it (Matryoshka) mean by it, and what OpenAI does.
+"""
 
 from __future__ import annotations
 
+import base64
+import math
+import struct
 from typing import Annotated, Literal
 
 import msgspec
@@ -27,7 +34,8 @@ class EmbeddingRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, k
     model: str
     input: str | Annotated[list[str | int | TokenIds], Meta(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    """How many numbers of each vector; without it, all that the model makes."""
     user: str | None = None
 
 
@@ -63,17 +71,18 @@ class _Answer(Struct):
 _decode = RequestDecoder(EmbeddingRequest)
 _encode = msgspec.json.Encoder().encode
 _answer = msgspec.json.Decoder(_EngineAnswer)
+_numbers = msgspec.json.Decoder(list[float])
 
 
 def parse(body: bytes | bytearray) -> Call:
     """An embedding request as a Call. Raises BadRequest."""
     request = _decode(body)
-    if request.dimensions is not None:
-        raise BadRequest("`dimensions` is not supported: the vectors come as the model makes them", param="dimensions")
-    inputs = _inputs(request.input)
-    bodies = [_encode(_EngineEmbedding(request.model, text, request.encoding_format)) for text in inputs]
+    inputs, wanted = _inputs(request.input), request.dimensions
+    encoding = request.encoding_format if wanted is None else "float"
+    bodies = [_encode(_EngineEmbedding(request.model, text, encoding)) for text in inputs]
     jobs = tuple([Job(PATH, body, False, "input", 0, deterministic=True) for body in bodies])
-    return Call(request.model, jobs, EmbeddingView(request.model, len(jobs)))
+    cut = None if wanted is None else Cut(wanted, as_text=request.encoding_format == "base64")
+    return Call(request.model, jobs, EmbeddingView(request.model, len(jobs), cut))
 
 
 def _inputs(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
@@ -95,14 +104,39 @@ def _inputs(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
     return found
 
 
-class EmbeddingView:
-    """One list of vectors, whatever the order in which they come. The numbers themselves are never parsed."""
+class Cut:
+    """Makes vectors shorter."""
 
-    __slots__ = ("_found", "_model", "events_seen", "usage")
+    __slots__ = ("_as_text", "_dimensions")
+
+    def __init__(self, dimensions: int, *, as_text: bool) -> None:
+        self._dimensions = dimensions
+        self._as_text = as_text
+
+    def __call__(self, vector: Raw) -> Raw:
+        """The first numbers, of length 1 together; as a list or in base64. Raises BadRequest where there are fewer."""
+        numbers = _numbers.decode(vector)
+        wanted = self._dimensions
+        if wanted > len(numbers):
+            raise BadRequest(
+                f"`dimensions` is {wanted}, the vectors of this model have {len(numbers)} numbers", param="dimensions"
+            )
+        kept = numbers[:wanted]
+        length = math.sqrt(sum(number * number for number in kept))
+        if length:
+            kept = [number / length for number in kept]
+        return Raw(_encode(base64.b64encode(struct.pack(f"<{wanted}f", *kept)).decode() if self._as_text else kept))
+
+
+class EmbeddingView:
+    """One list of vectors, whatever the order in which they come. The numbers are parsed only where they are cut."""
+
+    __slots__ = ("_cut", "_found", "_model", "events_seen", "usage")
     streams = False
 
-    def __init__(self, model: str, count: int) -> None:
+    def __init__(self, model: str, count: int, cut: Cut | None = None) -> None:
         self._model = model
+        self._cut = cut
         self._found: list[Raw | None] = [None] * count
         self.usage = Usage()
         self.events_seen = 0
@@ -110,7 +144,8 @@ class EmbeddingView:
     def events(self, job: int, data: bytes) -> bytes:
         try:
             answer = _answer.decode(data)
-            self._found[job] = answer.data[0].embedding
+            vector = answer.data[0].embedding
+            self._found[job] = vector if self._cut is None else self._cut(vector)
         except (msgspec.DecodeError, IndexError):
             raise EngineError("the engine sent embeddings that cannot be read") from None
         if answer.usage is not None:

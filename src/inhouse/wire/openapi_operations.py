@@ -26,6 +26,7 @@ from inhouse.wire.openapi_shapes import (
     TokenizeRequest,
 )
 from inhouse.wire.records import AUDIT_QUERY, AuditPage, StoryList
+from inhouse.wire.rerank import RerankBody, RerankRequest
 from inhouse.wire.responses_items import ResponseBody
 from inhouse.wire.responses_request import ResponsesRequest
 from inhouse.wire.routes import ROUTES
@@ -84,6 +85,15 @@ OPERATIONS = (
         request=EmbeddingRequest,
         example={"model": "demo", "input": "Hello"},
         answers="A `list` of `embedding` objects, in the order of the texts.",
+    ),
+    Operation(
+        path="/v1/rerank",
+        summary="Documents in the order of how well they answer a query (Jina, Cohere)",
+        tag="Models and tokens",
+        request=RerankRequest,
+        example={"model": "demo", "query": "Who are you?", "documents": ["I am a model.", "It rains."], "top_n": 1},
+        answer=RerankBody,
+        answers="Results with `index` and `relevance_score`, best first.",
     ),
     Operation(
         path="/v1/messages/count_tokens",

@@ -40,6 +40,8 @@ class ModelCard(Struct, tag="model", tag_field="object"):
     context: int | None
     """Tokens of one request, prompt and answer together."""
     slots: int | None
+    capabilities: list[str]
+    """Of `chat`, `tools`, `json_schema`, `logprobs`, `embeddings`, `rerank`, `lora`."""
 
 
 class ModelList(Struct, tag="list", tag_field="object"):
