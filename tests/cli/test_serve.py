@@ -191,7 +191,7 @@ def test_the_exit_code_is_the_gateways(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("llama",), "error: MODEL: `MODEL` is 'llama': not a source"),
+        (("llama",), "error: MODEL: `MODEL` is 'llama', which is no name of the catalogue"),
         (("--no-auth", "--host", "0.0.0.0"), "error: --no-auth: auth is off while the gateway listens on 0.0.0.0"),
         (("--port", "70000"), "error: --port: `--port` is 70000: too large"),
         (("--config", "nowhere.yaml"), "error: --config: there is no file `nowhere.yaml`"),
