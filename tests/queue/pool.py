@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -61,8 +62,9 @@ class Pool:
     gateways: list[Gateway] = field(default_factory=list)
 
     def queue(self) -> str:
-        more = f", {self.settings}" if self.settings else ""
-        return f"queue: {{url: '{self.url or self.redis.url}', lease: {LEASE_S} s{more}}}\n"
+        lease = "" if "lease" in self.settings else f"lease: {LEASE_S} s"
+        more = ", ".join(part for part in (lease, self.settings) if part)
+        return f"queue: {{url: '{self.url or self.redis.url}', {more}}}\n"
 
     def gateway(self, more: str = "", model: str = "", *, ready: bool = True) -> Gateway:
         """A gateway; returns when it has seen a worker."""
@@ -77,6 +79,14 @@ class Pool:
     def worker(self, *args: str, model: str = "", slots: int = 4, ready: bool = True, **engine: Any) -> Worker:
         """A worker beside a fake engine with these settings; returns when it takes jobs."""
         fake = self.exits.enter_context(fake_engine(slots=slots, **engine))
+        return self._beside(fake, *args, model=model, slots=slots, ready=ready)
+
+    def worker_beside(self, other: Worker, *, slots: int = 4) -> Worker:
+        """A new worker beside the engine of one that has gone; does not wait for it."""
+        assert other.engine is not None
+        return self._beside(other.engine, slots=slots, ready=False)
+
+    def _beside(self, fake: FakeEngine, *args: str, model: str = "", slots: int, ready: bool) -> Worker:
         probe = "probe: {interval: 0.1 s, timeout: 0.5 s, connect_timeout: 0.5 s}"
         more = f", {model}" if model else ""
         spec = f"{{queued: true, endpoints: ['{fake.url}'], engine: vllm, slots: {slots}, {probe}{more}}}"
@@ -131,6 +141,14 @@ def until(true: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
         assert time.monotonic() < end, f"not within {wait_s:g} s: {what}"
         time.sleep(0.01)
     return found
+
+
+async def soon(true: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> None:
+    """As `until`, while others go on."""
+    end = time.monotonic() + wait_s
+    while not await asyncio.to_thread(true):
+        assert time.monotonic() < end, f"not within {wait_s:g} s: {what}"
+        await asyncio.sleep(0.02)
 
 
 def headers() -> dict[str, str]:

@@ -23,6 +23,7 @@ class Contact:
         self.reason = ""
 
     def heard(self) -> None:
+        """It has answered."""
         if self.there_since_s is not None:
             return
         self.there_since_s, self.lost_since_s = time.monotonic(), None
@@ -60,5 +61,4 @@ class Contact:
                 self._fault(error)
                 await asyncio.sleep(_PAUSE_S_MAX)
             else:
-                self.heard()
                 pause_s = _PAUSE_S_FIRST

@@ -161,7 +161,7 @@ class Lane:
         load_wait_s = max(self.load_wait_s, prefer_wait_s)
         if wait_s < self.limits.wait_s:  # the client allows less; the queue's own limit is none of loading
             load_wait_s = min(load_wait_s, wait_s)
-        if load_wait_s <= 0 or self.state == "failed":
+        if load_wait_s <= 0 or self.state == "failed" or not (self.queued is None or self.expects_workers):
             raise self.unready()
         return load_wait_s
 

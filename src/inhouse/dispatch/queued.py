@@ -289,6 +289,7 @@ class Queued:
         seqs = [self._handed[id].seq for id in ids]
         try:
             answer = (await run(self._client, [self._queue.beat(self.id, self._shown(), ids)]))[0]
+            self._contact.heard()
             standing = self._queue.standing(answer)
             self._heard(standing)
             for id, before, now in zip(ids, seqs, standing.seqs, strict=True):

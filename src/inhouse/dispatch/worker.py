@@ -174,6 +174,7 @@ class Worker:
     async def _beat(self) -> None:
         jobs = [(work.id, work.epoch) for work in self._work.values() if not work.lost]
         lost = (await run(self._client, [self._queue.renew(self.id, self._about(), jobs)]))[0]
+        self.contact.heard()
         for id in lost:
             if work := self._work.get(id.decode()):
                 work.lose()

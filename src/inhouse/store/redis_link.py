@@ -38,22 +38,25 @@ class Link:
     shown: str
     timeout_s: float
 
-    def connect(self, **more: Any) -> Redis:
-        """A client that connects when it is first used and after each break. Close it with `aclose`."""
+    def connect(self) -> Redis:
+        """A client that connects when it is first used and after each break. It tells nothing twice: a call that fails
+        has failed. Close it with `aclose`."""
         from redis.asyncio import Redis, RedisCluster
         from redis.asyncio.cluster import ClusterNode
+        from redis.asyncio.retry import Retry
         from redis.asyncio.sentinel import Sentinel
+        from redis.backoff import NoBackoff
 
         usual: dict[str, Any] = {
             "socket_timeout": self.timeout_s,
             "socket_connect_timeout": self.timeout_s,
             "protocol": 2,
             **self.options,
-            **more,
         }
         if self.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.hosts]
             return RedisCluster(startup_nodes=nodes, **usual)  # type: ignore[return-value]
+        usual["retry"] = Retry(NoBackoff(), 0)
         if self.kind == "sentinel":
             kwargs = {"socket_timeout": self.timeout_s, "protocol": 2}
             kwargs |= {name: value for name, value in self.options.items() if name.startswith("ssl")}
