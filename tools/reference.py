@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import msgspec
 import reference_engines
 
 from inhouse import errors
@@ -23,8 +24,10 @@ from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
+from inhouse.telemetry.queued import Queues
 from inhouse.telemetry.stores import StoreGauges, StoreReading
 from inhouse.wire import openapi
+from inhouse.wire.backlog import QueueBacklog
 from inhouse.wire.messages_errors import error_object
 from inhouse.wire.openapi_operation import Operation
 from inhouse.wire.openapi_operations import OPERATIONS
@@ -166,6 +169,7 @@ def _metric_rows() -> Iterator[str]:
     metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True, retries=1))
     metrics.restarted("chat")
     metrics.watch_endpoints(lambda: [("chat", _ENDPOINT)])
+    metrics.registry.register(Queues(lambda: [("chat", msgspec.structs.asdict(QueueBacklog()), True)]))
     metrics.watch_audit(lambda: AuditReading(written=1, lost=0, pending=0, failing=False))
     metrics.flush()
     for family in metrics.registry.collect():

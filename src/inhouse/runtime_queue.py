@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from inhouse.config import Stack
+from inhouse.config.secrets import read_secret
 from inhouse.core import ReplicaReport
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.queued import Queued, QueuedSettings
 from inhouse.dispatch.worker import Ended, Worker
 from inhouse.store.queue import Queue, QueueLimits
 from inhouse.store.redis_link import link_of
+from inhouse.store.sealing import Sealer
 
 
 def queue_of(stack: Stack, model: str) -> Queue:
@@ -35,7 +37,8 @@ def queued_of(
     """A gateway's end. Raises StackError."""
     settings = QueuedSettings(stack.queue.ahead, stack.queue.away_max)
     link = link_of(stack.queue, environ, "queue")
-    return Queued(lane, queue_of(stack, lane.model), link, settings, tell=tell, fault=fault)
+    sealer = sealer_of(stack, lane.model, environ)
+    return Queued(lane, queue_of(stack, lane.model), link, settings, sealer=sealer, tell=tell, fault=fault)
 
 
 def worker_of(
@@ -56,4 +59,11 @@ def worker_of(
         told=told,
         contact=contact,
         fault=fault,
+        sealer=sealer_of(stack, lane.model, environ),
     )
+
+
+def sealer_of(stack: Stack, model: str, environ: Mapping[str, str]) -> Sealer:
+    reference = stack.queue.encryption_key
+    secret = None if reference is None else read_secret(reference, environ, "queue.encryption_key")
+    return Sealer(secret, model)

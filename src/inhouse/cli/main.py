@@ -25,6 +25,7 @@ from inhouse.cli import (
     keys,
     models,
     pull,
+    queue,
     render,
     route,
     serve,
@@ -59,6 +60,7 @@ app.command(epilog=explain.EXAMPLES)(explain.explain)
 app.add_typer(audit.app, name="audit")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(queue.app, name="queue")
 app.add_typer(route.app, name="route")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")

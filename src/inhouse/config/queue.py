@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inhouse.config.fields import Count, Duration, Size, setting
+from inhouse.config.fleet import SecretReference
 from inhouse.config.redis import RedisPlace
 from inhouse.config.units import KIB, MIB
 
@@ -12,6 +13,10 @@ _DAY_S = 86_400.0
 class QueueSpec(RedisPlace):
     """The Redis between gateways and workers, for models with `queued: true`."""
 
+    encryption_key: SecretReference = setting(
+        None, "Where a secret is that encrypts prompts and answers while they lie in Redis; the same for all.",
+        example="env:QUEUE_KEY",
+    )  # fmt: skip
     lease: Duration = setting(
         5.0, "How long a worker or a gateway may be silent before its work goes on elsewhere, or ends.", unit="seconds",
         ge=0.5, le=600,

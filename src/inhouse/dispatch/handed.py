@@ -212,7 +212,11 @@ class Handed:
             return False
         self.seq = seq
         if kind in "de" and data:
-            self._held.append(self._open(data))
+            try:
+                self._held.append(self._open(data))
+            except EngineError as error:  # sealed with another key
+                self.fail(error)
+                return False
             self._held_bytes += len(data)
         if kind == "d":
             self._give()
@@ -225,7 +229,11 @@ class Handed:
             self._finished = True
             self._give()
         else:
-            self.fail(parse_error(self._open(data) if kind == "x" else data))
+            try:
+                error = parse_error(self._open(data) if kind == "x" else data)
+            except EngineError as fault:
+                error = fault
+            self.fail(error)
 
     def _give(self) -> None:
         if self._held and not self.begun.done():

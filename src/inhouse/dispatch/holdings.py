@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
 from prometheus_client import ProcessCollector
 
 from inhouse.dispatch.lane import Lane
 from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
+from inhouse.telemetry.queued import Queues
 from inhouse.tenancy.quotas import Quotas
 
 
@@ -27,7 +29,13 @@ def watch_process(
             engine_connections={name: _connections(lane) for name, lane in lanes.items()},
         )
 
+    def queues() -> Iterator[tuple[str, dict[str, int], bool]]:
+        for name, lane in lanes.items():
+            if lane.queued is not None:
+                yield name, msgspec.structs.asdict(lane.queued.backlog), not lane.queued.away
+
     metrics.registry.register(ProcessGauges(read))
+    metrics.registry.register(Queues(queues))
     ProcessCollector(registry=metrics.registry)
 
 

@@ -91,8 +91,9 @@ class Lane:
     @property
     def admits(self) -> bool:
         """Whether a request is taken now: a replica is ready, or it may wait for one, or for a worker, on its way."""
-        workers_may_come = self.queued is not None and self.queued.member.said != "unreachable"
-        return self.places.any_ready or workers_may_come or (self.load_wait_s > 0 and not self.failure)
+        if self.queued is not None and self.queued.away:
+            return False
+        return self.places.any_ready or (self.load_wait_s > 0 and not self.failure)
 
     @property
     def state(self) -> str:
@@ -161,7 +162,7 @@ class Lane:
         load_wait_s = max(self.load_wait_s, prefer_wait_s)
         if wait_s < self.limits.wait_s:  # the client allows less; the queue's own limit is none of loading
             load_wait_s = min(load_wait_s, wait_s)
-        if load_wait_s <= 0 or self.state == "failed" or not (self.queued is None or self.expects_workers):
+        if load_wait_s <= 0 or self.state == "failed" or (self.queued is not None and self.queued.away):
             raise self.unready()
         return load_wait_s
 

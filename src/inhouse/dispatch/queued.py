@@ -41,6 +41,7 @@ from inhouse.store.redis_calls import Commands, Run, run
 from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.story import Asked, WentOn
 from inhouse.wire import sse
+from inhouse.wire.backlog import QueueBacklog
 from inhouse.wire.call import Job, View
 from inhouse.wire.queued import render_error, render_order
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from inhouse.dispatch.errand import Client
     from inhouse.dispatch.lane import Lane
     from inhouse.store.redis_link import Link
+    from inhouse.store.sealing import Sealer
 
 _SENT_AT_ONCE = 256
 _BLOCK_S = 1.0
@@ -89,19 +91,6 @@ class QueuedSettings:
     away_s_max: float
 
 
-@dataclass(slots=True)
-class Backlog:
-    """Of one model, over all gateways; what an autoscaler goes by."""
-
-    waiting_requests: int = 0
-    waiting_tokens: int = 0
-    handed_requests: int = 0
-    handed_tokens: int = 0
-    running: int = 0
-    workers: int = 0
-    slots: int = 0
-
-
 class Queued:
     """See the module. `tell` hears of the state of the workers together, as of one replica."""
 
@@ -114,20 +103,18 @@ class Queued:
         *,
         tell: Callable[[ReplicaReport], None],
         fault: Callable[[BaseException], None],
-        seal: Callable[[bytes], bytes] = bytes,
-        open: Callable[[bytes], bytes] = bytes,
+        sealer: Sealer,
     ) -> None:
         self.id = os.urandom(8).hex()
         self.member = Member(f"{lane.model}-workers", lane.engine, 0)
-        self.backlog = Backlog()
+        self.backlog = QueueBacklog()
         self.workers: dict[str, About] = {}
         self._lane = lane
         self._queue = queue
         self._link = link
         self._settings = settings
         self._tell = tell
-        self._seal = seal
-        self._open = open
+        self._sealer = sealer
         self._client: Commands = plain(link.connect())
         self._contact = Contact(self._contact_changed, fault)
         self._handed: dict[str, Handed] = {}
@@ -141,9 +128,14 @@ class Queued:
         self._reported = ""
 
     @property
+    def away(self) -> bool:
+        """Whether Redis has not been within reach for longer than a lease."""
+        return self.member.said == "unreachable"
+
+    @property
     def lack(self) -> str:
         """Why nothing can be had of it now."""
-        if self.member.said == "unreachable":
+        if self.away:
             return "the queue between gateway and workers is away; retry in 2 s"
         return f"no worker of '{self._lane.model}' is there now; start one (`inhouse worker`), or retry in 2 s"
 
@@ -177,7 +169,7 @@ class Queued:
             tokens_max=ask.tokens_max,
             window_bytes=self._queue.limits.window_bytes,
             waits=client.waits if view.streams else None,
-            open=self._open,
+            open=self._sealer.open,
             fetch=self._fetch,
             read=self._read,
             taken=taken,
@@ -228,7 +220,7 @@ class Queued:
             weight=ask.weight,
             cost=cost,
             gateway=self.id,
-            payload=self._seal(render_order(job)),
+            payload=self._sealer.seal(render_order(job)),
             life_s=self._lane.limits.total_s + _LIFE_MARGIN_S,
         )
         self._handed[handed.id] = handed
@@ -323,14 +315,14 @@ class Queued:
         self.workers = {worker: _read(_about, text, About()) for worker, text in standing.workers.items()}
         gateways = [_read(_waiting, text, Waiting()) for text in standing.gateways.values()]
         slots = sum(about.slots for about in self.workers.values())
-        self.backlog = Backlog(
-            waiting_requests=sum(one.requests for one in gateways),
-            waiting_tokens=sum(one.tokens for one in gateways),
-            handed_requests=sum(one.handed for one in gateways),
-            handed_tokens=sum(one.handed_tokens for one in gateways),
+        self.backlog = QueueBacklog(
+            requests=sum(one.requests + one.handed for one in gateways),
+            tokens=sum(one.tokens + one.handed_tokens for one in gateways),
+            pending=standing.pending,
             running=standing.running,
             workers=len(self.workers),
             slots=slots,
+            gateways=len(gateways),
         )
         contexts = [about.context_tokens for about in self.workers.values() if about.context_tokens]
         member = self.member

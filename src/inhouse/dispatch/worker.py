@@ -43,6 +43,7 @@ from inhouse.wire.sent import Sent
 
 if TYPE_CHECKING:
     from inhouse.store.redis_link import Link
+    from inhouse.store.sealing import Sealer
 
 _BLOCK_S = 1.0
 _LOOK_S = 0.25
@@ -75,8 +76,7 @@ class Worker:
         told: Callable[[Ended], None],
         contact: Callable[[str], None],
         fault: Callable[[BaseException], None],
-        seal: Callable[[bytes], bytes] = bytes,
-        open: Callable[[bytes], bytes] = bytes,
+        sealer: Sealer,
     ) -> None:
         self.id = f"{socket.gethostname()[:32]}-{os.urandom(4).hex()}"
         self.draining = False
@@ -87,8 +87,7 @@ class Worker:
         self._text_bytes_max = text_bytes_max
         self._told = told
         self._fault = fault
-        self._seal = seal
-        self._open = open
+        self._sealer = sealer
         self._client: Commands = plain(link.connect())
         self._work: dict[str, Work] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -186,7 +185,7 @@ class Worker:
     # one job
     def _start(self, taken: Taken) -> None:
         work = self._work[taken.id] = Work(
-            taken, window_bytes=self._queue.limits.window_bytes, seal=self._seal, news=self._news.set
+            taken, window_bytes=self._queue.limits.window_bytes, seal=self._sealer.seal, news=self._news.set
         )
         work.task = task = asyncio.create_task(self._run(work, taken), name=f"job-{taken.id}")
         self._tasks.add(task)
@@ -227,12 +226,12 @@ class Worker:
             self._told(Ended(how, work.attempts, time.monotonic() - began_s, view.events_seen, code))
 
     async def _answer(self, work: Work, taken: Taken, began_s: float) -> RawView:
-        job = parse_order(self._open(taken.payload), whole=taken.seq > 0)
+        job = parse_order(self._sealer.open(taken.payload), whole=taken.seq > 0)
         view = RawView(streamed=job.streams)
         if taken.seq:
             sent = Sent(self._text_bytes_max)
             for data in await self._queue.answer(self._client, taken.id):
-                sent.keep(self._open(data))
+                sent.keep(self._sealer.open(data))
             step = onward(job, sent, self._lane.engine, self._lane.tokens_guess(len(job.body)))
             if taken.trimmed:
                 step = Stuck("too long")

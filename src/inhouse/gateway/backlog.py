@@ -29,4 +29,5 @@ def backlog_of(lane: Lane) -> ModelBacklog:
         waiting_tokens=queue.waiting_tokens,
         running=queue.serving,
         slots=lane.places.open_slots,
+        queue=None if lane.queued is None else lane.queued.backlog,
     )

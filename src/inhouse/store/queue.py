@@ -240,7 +240,7 @@ def _loaded(name: str) -> Script:
 
 def plain(client: Commands) -> Commands:
     """The client, which hands streams on as Redis sends them, in place of a dict for each entry."""
-    for command in ("XREAD", "XRANGE"):
+    for command in ("XREAD", "XRANGE", "XREVRANGE"):
         client.set_response_callback(command, lambda reply, **_: reply)
     return client
 

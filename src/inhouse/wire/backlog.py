@@ -5,7 +5,24 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class ModelBacklog(Struct):
+class QueueBacklog(Struct):
+    """One model behind a queue, over all of its gateways: whoever asks one of them knows of all."""
+
+    requests: int = 0
+    """Those that wait, anywhere, and those that run."""
+    tokens: int = 0
+    """Prompts and longest answers of these."""
+    pending: int = 0
+    """Of these, jobs that lie in Redis and that no worker has taken."""
+    running: int = 0
+    """Of these, jobs that a worker has."""
+    workers: int = 0
+    slots: int = 0
+    """Of all workers that take jobs."""
+    gateways: int = 0
+
+
+class ModelBacklog(Struct, omit_defaults=True):
     """One model, at this gateway."""
 
     requests: int
@@ -16,6 +33,8 @@ class ModelBacklog(Struct):
     running: int
     slots: int
     """Open on all replicas; 0 while none is ready."""
+    queue: QueueBacklog | None = None
+    """Of a model with `queued: true`: the same over all gateways. The figures above are this gateway's part."""
 
 
 class BacklogBody(Struct):

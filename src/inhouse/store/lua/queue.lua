@@ -70,7 +70,8 @@ end
 -- A job that ran and ended without an answer: back to the front of its class, or, after too many attempts, to the dead.
 local function again(id, why, counted, avoid, limits)
   local job = key('job:' .. id)
-  local found = redis.call('HMGET', job, 'gateway', 'class', 'seq', 'tenant', 'payload', 'cost')
+  local found = redis.call('HMGET', job, 'gateway', 'class', 'seq', 'tenant', 'payload', 'cost',
+    'weight')
   if not there('gateways', found[1]) then
     drop(id)
     return 'dropped'
@@ -80,7 +81,8 @@ local function again(id, why, counted, avoid, limits)
   local epoch = redis.call('HINCRBY', job, 'epoch', 1)
   if attempts >= limits.attempts_max then
     redis.call('XADD', key('dead'), 'MAXLEN', '~', limits.dead_max, '*', 'id', id, 'tenant', found[4], 'class',
-      found[2], 'attempts', attempts, 'entries', found[3], 'tokens', found[6], 'why', why, 'payload', found[5])
+      found[2], 'weight', found[7], 'attempts', attempts, 'pieces', found[3], 'tokens', found[6], 'why', why,
+      'payload', found[5])
     finish(id, 'y', limits.error, limits.keep_ms)
     tell(found[1], id, epoch, found[3] + 1, 'y', limits.error)
     return 'dead'
