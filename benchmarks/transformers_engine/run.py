@@ -26,7 +26,7 @@ from benchmarks.rig.subject import free_port
 from benchmarks.transformers_engine import load, weights
 from benchmarks.transformers_engine.load import Seen, Work
 
-SHAPE = weights.Shape(width=768, layers=12, heads=12, inner=2048)
+SHAPE = weights.Shape(width=640, layers=10, heads=10, inner=1728)
 STREAMS = (1, 4, 8)
 PEER = "transformers"
 _START_S = 180.0
