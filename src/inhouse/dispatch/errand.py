@@ -240,7 +240,7 @@ class Errand:
         """In one piece. Nothing is heard until it is there: of the limits of time only the total one holds."""
         lane = self._lane
         reply = await pool.request(b"POST", job.path, body, patient=True)
-        answer = await reply.read()
+        answer = reply.whole or await reply.read()
         if reply.status != 200:
             raise refusal(reply.status, pool.without_key(answer[:_REFUSAL_BYTES_MAX]), job, lane)
         view.document(answer if lane.shown_model is None else answer.replace(*lane.shown_model))

@@ -84,12 +84,19 @@ class Reply:
         if self._finished:
             sink.done(self._error)
 
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where all of it came along with the head; None where there is more to wait for."""
+        if self._finished and self._error is None and self._connection is None:
+            buffer = self._buffer
+            return buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        return None
+
     async def read(self, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """The whole body. Raises EngineError if it breaks off or is longer than `bytes_max`."""
-        if self._finished and self._error is None and self._connection is None:  # all of it came with the head
-            whole = b"".join(self._buffer)
-            if len(whole) <= bytes_max:
-                return whole
+        whole = self.whole
+        if whole is not None and len(whole) <= bytes_max:
+            return whole
         collector = _Collector(bytes_max)
         self.pipe(collector)
         try:

@@ -142,10 +142,13 @@ class Pool:
         return b"%s%d\r\n\r\n%s" % (head, len(body), body)
 
     def _take_idle(self) -> Connection | None:
-        now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable and now - connection.idle_since <= self._idle_s_max:
+        idle = self._idle
+        if not idle:
+            return None
+        oldest_s = self._loop.time() - self._idle_s_max
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since >= oldest_s and connection.usable:
                 return connection
             connection.close()
         return None

@@ -87,6 +87,8 @@ class Exchange:
     def __init__(self, wire: Wire, parts: Parts, head: Head, body: bytes | None = None) -> None:
         self._id_hex = id_hex = parts.request_ids.new()
         self.head = head
+        self.credentials, self.demanded, self.session = head.credentials, head.demanded, head.session
+        self.prefer_wait_s = head.prefer_wait_s
         self.entry = Entry(head.request_id or id_hex, head.api.name, time.monotonic())
         self.keep_alive = head.keep_alive
         self.notes: list[tuple[bytes, bytes]] = []
@@ -101,25 +103,9 @@ class Exchange:
         elif head.length is not None:
             self._check_length(head.length)
 
-    @property
-    def credentials(self) -> tuple[bytes | None, bytes | None]:
-        return self.head.credentials
-
-    @property
-    def demanded(self) -> str:
-        return self.head.demanded
-
-    @property
-    def session(self) -> str:
-        return self.head.session
-
-    @property
-    def prefer_wait_s(self) -> float:
-        return self.head.prefer_wait_s
-
     # the connection calls these
-    def run(self) -> asyncio.Task[None]:
-        task = self._task = asyncio.get_running_loop().create_task(answer(self._parts, self))
+    def run(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        task = self._task = loop.create_task(answer(self._parts, self))
         return task
 
     def feed(self, data: bytes) -> None:

@@ -221,7 +221,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if self.flow.write_paused:  # by the answer before this one
             cycle.pause()
-        task = cycle.run()
+        task = cycle.run(self.loop)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
