@@ -29,6 +29,7 @@ from inhouse.cli import (
     render,
     route,
     serve,
+    store,
     tenants,
     transformers_engine,
     usage,
@@ -62,6 +63,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(queue.app, name="queue")
 app.add_typer(route.app, name="route")
+app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")
 app.command(epilog=render.EXAMPLES)(render.render)

@@ -63,6 +63,9 @@ class RoutingSpec(Section):
     kv_weight: Count = setting(1, "What free memory for keys and values counts for.", unit="shares", ge=0, le=1000)
     latency_weight: Count = setting(0, "What a short time to the first token counts for.", unit="shares", ge=0, le=1000)
     prefix_weight: Count = setting(8, "What a prompt's known beginning counts for.", unit="shares", ge=0, le=1000)
+    prefix_agreed: bool = setting(
+        False, "Whether many gateways agree, by hashing, where a prompt goes whose beginning is new to them."
+    )
     balance_percent: Count = setting(
         125,
         "Prefix and session hold while a replica has at most this part of its share of the load.",

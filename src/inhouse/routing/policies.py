@@ -13,7 +13,7 @@ import msgspec
 
 from inhouse.routing.ask import Refusal, RouteAsk
 from inhouse.routing.known import Known
-from inhouse.routing.prefixes import Level
+from inhouse.routing.prefixes import BLOCK_BYTES, Level
 from inhouse.routing.settings import PolicyName, RouterSettings
 
 _LATENCY_S_MAX = 60.0
@@ -88,7 +88,7 @@ def prefix(field: Field) -> list[float]:
     scores = least_load(field)
     levels, session = field.levels, field.session
     if not levels and session is None:
-        return scores
+        return _agreed(field, scores) if field.settings.prefix_agreed else scores
     weight, rest = field.settings.prefix_weight, field.settings.load_weight
     total = rest + weight
     weight, rest = weight / total, rest / total
@@ -109,6 +109,29 @@ def prefix(field: Field) -> list[float]:
             better.append(rest * score)
     field.prefixes = parts
     return better
+
+
+def _agreed(field: Field, scores: list[float]) -> list[float]:
+    """Of a prompt that is new here: whom every gateway would choose for it, by hashing its session or first block.
+
+    Rendezvous hashing with bounded loads: the highest hash of those that are not above their share. Where an endpoint
+    comes or goes, only the prompts that were its own move.
+    """
+    ask = field.ask
+    key = ask.session.encode() if ask.session else ask.prompt[:BLOCK_BYTES]
+    if not ask.session and len(key) < BLOCK_BYTES:
+        return scores
+    hashed = zlib.crc32(key)
+    weight, rest = field.settings.prefix_weight, field.settings.load_weight
+    weight, rest = weight / (rest + weight), rest / (rest + weight)
+    found = [
+        _mixed(hashed ^ known.hashed) if calm else -1.0
+        for known, calm in zip(field.known, _within_share(field), strict=True)
+    ]
+    top = max(found)
+    return [
+        rest * score + (weight if at == top and at >= 0.0 else 0.0) for score, at in zip(scores, found, strict=True)
+    ]
 
 
 def session(field: Field) -> list[float]:

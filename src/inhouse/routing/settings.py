@@ -20,6 +20,8 @@ class RouterSettings:
     kv_weight: float = 1.0
     latency_weight: float = 0.0
     prefix_weight: float = 8.0
+    prefix_agreed: bool = False
+    """Whether a prompt that is new here goes where every gateway would send it."""
     balance: float = 1.25
     """Affinity holds while an endpoint has at most this times its share of the load."""
     queueing_max: int = 0
@@ -46,6 +48,7 @@ def settings_of(spec: RoutingSpec) -> RouterSettings:
         kv_weight=spec.kv_weight,
         latency_weight=spec.latency_weight,
         prefix_weight=spec.prefix_weight,
+        prefix_agreed=spec.prefix_agreed,
         balance=spec.balance_percent / 100,
         queueing_max=spec.endpoint_queue_max,
         prefix_blocks_max=spec.prefix_blocks_max,

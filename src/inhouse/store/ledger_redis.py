@@ -63,7 +63,8 @@ class RedisBank:
         calls, sizes = [], []
         for demands, one in asked:
             groups = [(demand,) for demand in demands] if self._scripts.is_cluster else [demands]
-            calls += [(group, one) for group in groups]
+            first = one if len(groups) == 1 else msgspec.structs.replace(one, at_once=0)
+            calls += [(group, first) for group in groups]
             sizes.append(len(groups))
         replies = iter(self._run(calls, now))
         outcomes, corrections = [], []
@@ -78,7 +79,7 @@ class RedisBank:
                 if outcome.refusal is None:
                     final = msgspec.structs.replace(final, spent=final.spent + Amounts(requests=one.at_once))
                 for demand, (_, granted, _, _) in zip(demands, parts, strict=True):
-                    if granted != outcome.granted:
+                    if granted != outcome.granted or (one.at_once and outcome.refusal is None):
                         corrections.append(((demand,), final))
         if corrections:
             self._run(corrections, now)
