@@ -24,7 +24,7 @@ from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_models import in_thread, serve_model
 from inhouse.runtime_sockets import socket_folder
-from inhouse.runtime_stores import StoreWatch
+from inhouse.runtime_stores import StoreWatch, share_answers, troubles_of
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
@@ -133,8 +133,11 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         )
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
-        parts.troubles = opened.troubles
-        parts.sweepers.append(StoreWatch(opened, quotas, log, metrics).sweep)
+        shared = list(share_answers(stack, lanes, environ))
+        for answers in shared:
+            exits.push_async_callback(answers.close)
+        parts.troubles = functools.partial(troubles_of, opened, shared)
+        parts.sweepers.append(StoreWatch(opened, parts.troubles, quotas, log, metrics).sweep)
         if opened.known is not None:
             loop = asyncio.get_running_loop()
             opened.known.on_change = lambda: loop.call_soon_threadsafe(auth.refresh)

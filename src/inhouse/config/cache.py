@@ -16,6 +16,8 @@ class CacheSpec(Section):
     entry_bytes_max: Size = setting(
         MIB, "Largest answer that is kept, and how far a slow reader may fall behind others.", unit="bytes", ge=KIB
     )
+    shared: bool = setting(False, "Whether `store.redis` keeps them too, so that one gateway's are all gateways'.")
+    shared_bytes_max: Size = setting(256 * MIB, "Memory for them in Redis; the oldest make room.", unit="bytes", ge=MIB)
     age_max: Duration = setting(3600.0, "How long an answer is given again.", unit="seconds", gt=0)
     coalesce: bool = setting(True, "Whether identical requests that run at once share one generation.")
     sharers_max: Count = setting(

@@ -23,6 +23,7 @@ from typing import Literal
 
 from inhouse.admission.notices import Standing
 from inhouse.dispatch.cache import Answer, Cache, key_of
+from inhouse.dispatch.cache_shared import SharedAnswers
 from inhouse.dispatch.follower import Follower, Source
 from inhouse.dispatch.recording import Recording
 from inhouse.dispatch.watch import TimeLimits
@@ -46,6 +47,9 @@ class Flights:
         self.cache = cache
         self._model = model
         self.version = b""
+        self.shared: SharedAnswers | None = None
+        """Where all gateways keep answers, if they do."""
+        self._flew = False
         self._coalesce = coalesce
         self._sharers_max = sharers_max
         self._loop = asyncio.get_running_loop()
@@ -61,6 +65,8 @@ class Flights:
         `patience_s` says how long the follower waits for a slot, and raises where that is not worth it.
         """
         key = key_of(tenant, self.version, job.path, job.body)
+        if self.shared is not None:
+            await self._look_elsewhere(key, self.shared)
         tries = 2
         while True:
             tries -= 1
@@ -100,6 +106,8 @@ class Flights:
         self._epoch += 1
         self._open.clear()
         self.cache.clear()
+        if self.shared is not None and self._flew and not self.version:
+            self.shared.forget()
 
     async def close(self) -> None:
         """Ends what is being made."""
@@ -107,6 +115,16 @@ class Flights:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_elsewhere(self, key: bytes, shared: SharedAnswers) -> None:
+        """What another gateway has kept is kept here too."""
+        if key in self._open or self.cache.get(key, self._loop.time()) is not None:
+            return
+        epoch = self._epoch
+        found = await shared.get(key)
+        if found is not None and epoch == self._epoch:
+            answer, age_s = found
+            self.cache.put(key, answer, self._loop.time() - age_s)
 
     def _join(
         self, key: bytes, follower: Follower, job: Job, patience_s: Callable[[], float], generate: Generate
@@ -138,6 +156,8 @@ class Flights:
 
     async def _fly(self, flight: Flight, generate: Generate) -> None:
         error: Exception | None = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
+        kept: Answer | None = None
+        self._flew = True
         try:
             await generate(flight)
             error = None
@@ -150,8 +170,11 @@ class Flights:
         finally:
             self.shut(flight)
             if error is None and flight.storable and not flight.entry.failovers and flight.epoch == self._epoch:
-                self.cache.put(flight.key, flight.answer(), self._loop.time())
+                kept = flight.answer()
+                self.cache.put(flight.key, kept, self._loop.time())
             flight.finish(error)
+        if kept is not None and self.shared is not None:
+            await self.shared.put(flight.key, kept)
 
     def shut(self, flight: Flight) -> None:
         """Nobody new joins."""

@@ -1,0 +1,53 @@
+"""Two gateways keep answers together: what one has generated the other gives again; without Redis each is alone."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from crowd import gateways
+
+from fake_engine import FakeEngine, fake_engine
+from services import redis_server
+from serving import KEY, Gateway
+
+
+def ask(door: Gateway, text: str) -> tuple[str, Any]:
+    """The text of the answer, and its usage."""
+    body = {"model": "chat", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0}
+    request = urllib.request.Request(
+        door.url + "/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"authorization": f"Bearer {KEY}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as response:
+        document = json.load(response)
+    return document["choices"][0]["message"]["content"], document["usage"]
+
+
+def asked(engine: FakeEngine) -> int:
+    return int(engine.stats()["requests"])
+
+
+def test_an_answer_of_another_gateway(tmp_path: Path) -> None:
+    """It is given again without the engine, a stack without Redis at that moment asks the engine as ever."""
+    with redis_server(tmp_path) as redis, fake_engine(slots=8) as engine:
+        stack = (
+            f"models: {{chat: {{endpoints: ['{engine.url}'], engine: vllm, cache: {{enabled: true, shared: true}}}}}}\n"
+            f"store: {{redis: {{url: '{redis.url}'}}}}\n"
+        )
+        with gateways(tmp_path, stack, 2) as doors:
+            first, _ = ask(doors[0], "hello")
+            before = asked(engine)
+            assert before >= 1
+            again, usage = ask(doors[1], "hello")
+            assert again == first
+            assert asked(engine) == before
+            assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"]
+            redis.kill()
+            ask(doors[0], "another question")
+            ask(doors[1], "another question")
+            assert asked(engine) == before + 2
+            assert doors[1].get("/health/ready")["stores"]["cache"] == "away"
