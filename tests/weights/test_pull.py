@@ -239,6 +239,39 @@ def test_a_folder_is_filled_with_plain_files(server: Hub, puller: Puller) -> Non
     assert (volume / "tiny-Q8_0.gguf").read_bytes() == MODEL
 
 
+def test_a_filled_folder_serves_while_nobody_answers(server: Hub, puller: Puller) -> None:
+    """A pod that starts again finds its volume filled; another wish or a changed file is not served by it."""
+    words = ("pull", SOURCE, "--to", str(puller.folder / "volume"), "--json")
+    assert puller.run(*words).code == 0
+    for done in (puller.run(*words, HF_ENDPOINT="http://127.0.0.1:9"), puller.run(*words, "--offline")):
+        assert done.pulled["path"] == str(puller.folder / "volume" / "tiny-Q8_0.gguf")
+        assert done.pulled["sha256"] == SHA256
+    assert puller.run(*words, "--quant", "Q4_0", HF_ENDPOINT="http://127.0.0.1:9").code == 75
+    (puller.folder / "volume" / "tiny-Q8_0.gguf").write_bytes(MODEL + b"0")
+    assert puller.run(*words, HF_ENDPOINT="http://127.0.0.1:9").code == 75
+
+
+def test_a_folder_is_filled_from_the_cache_offline(server: Hub, puller: Puller) -> None:
+    puller.run("pull", SOURCE)
+    server.requests.clear()
+    done = puller.run("pull", SOURCE, "--offline", "--to", str(puller.folder / "volume"), "--json")
+    assert done.pulled["path"] == str(puller.folder / "volume" / "tiny-Q8_0.gguf")
+    assert Path(done.pulled["path"]).read_bytes() == MODEL
+    assert (puller.folder / "volume" / "LICENSE").read_bytes() == b"MIT"
+    assert server.requests == []
+    assert puller.run("pull", SOURCE, "--to", str(puller.folder / "volume")).code == 0
+    assert bytes_sent(server) == 0
+
+
+def test_a_proxy_of_the_environment_is_used(server: Hub, puller: Puller) -> None:
+    """For the hub and for the storage behind it."""
+    done = puller.run(
+        "pull", SOURCE, "--json", HF_ENDPOINT="http://hub.invalid", HTTP_PROXY=server.url, NO_PROXY="", no_proxy=""
+    )
+    assert done.pulled["sha256"] == SHA256
+    assert bytes_sent(server) == len(MODEL)
+
+
 def test_the_models_of_the_stack_come_by_name(server: Hub, puller: Puller) -> None:
     """Without a name all of them, each as its engine reads it; a strange name is told."""
     stack = puller.folder / "inhouse.yaml"

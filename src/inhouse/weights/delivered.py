@@ -17,6 +17,8 @@ def delivered(line: SourceLine, revision: str, remotes: Sequence[Remote], place:
     deliver(line.shown, remotes, place, wanted)
     version, names = remotes[0].version, [remote.name for remote in remotes]
     if isinstance(place, Folder):
+        with disk_told(place.folder):
+            place.remember(line.shown, wanted.quant, version, names)
         return got(line, place.folder, names, version, wanted, place.sha256(names))
     if isinstance(place, Shelf):
         with disk_told(place.folder):

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from inhouse.config.sources import SourceLine
 from inhouse.errors import WeightsError, WeightsUnreachable
+from inhouse.weights.at_hand import at_hand
 from inhouse.weights.choose import INDEX, choose_papers
 from inhouse.weights.deliver import deliver
 from inhouse.weights.delivered import delivered
 from inhouse.weights.digest import digest_of_etag
 from inhouse.weights.hub_errors import HubFile, Place, no_hub, refusal, telling
-from inhouse.weights.kept import kept, pick
+from inhouse.weights.kept import pick
 from inhouse.weights.remote import Address, Remote
 from inhouse.weights.shelf import Destination, Folder, hub_shelf
 from inhouse.weights.splits import parts
@@ -38,13 +39,13 @@ def fetch(line: SourceLine, wanted: Wanted, hub: Place | None = None) -> Got:
     shelf = hub_shelf(wanted.spec.folder, line.place)
     revision = line.revision or "main"
     if wanted.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return kept(line, shelf, shelf.version_of(revision), wanted)
+        return at_hand(line, shelf, shelf.version_of(revision), wanted)
     place: Destination = Folder(wanted.into) if wanted.into else shelf
     try:
         remotes = _look_up(line, revision, hub, place, wanted)
     except WeightsUnreachable as error:
         try:
-            return kept(line, shelf, shelf.version_of(revision), wanted)
+            return at_hand(line, shelf, shelf.version_of(revision), wanted)
         except WeightsError:
             raise error from None
     return delivered(line, revision, remotes, place, wanted)

@@ -17,11 +17,12 @@ from typing import Any
 
 from inhouse.config.sources import SourceLine
 from inhouse.errors import WeightsError, WeightsUnreachable
+from inhouse.weights.at_hand import at_hand
 from inhouse.weights.choose import INDEX, choose_papers
 from inhouse.weights.deliver import deliver
 from inhouse.weights.delivered import delivered
 from inhouse.weights.digest import Digest
-from inhouse.weights.kept import kept, pick
+from inhouse.weights.kept import pick
 from inhouse.weights.oci_registry import Registry
 from inhouse.weights.ranges import client
 from inhouse.weights.remote import Remote
@@ -41,7 +42,7 @@ def fetch(line: SourceLine, wanted: Wanted) -> Got:
     shelf = other_shelf(wanted.spec.folder, line)
     revision = line.revision.removeprefix("sha256:")
     if wanted.offline:
-        return kept(line, shelf, shelf.version_of(revision), wanted)
+        return at_hand(line, shelf, shelf.version_of(revision), wanted)
     place: Destination = Folder(wanted.into) if wanted.into else shelf
     with client(wanted.spec) as http:
         registry = Registry(http, line, wanted.spec)
@@ -55,7 +56,7 @@ def fetch(line: SourceLine, wanted: Wanted) -> Got:
 def _from(shelf: Shelf, revision: str, line: SourceLine, wanted: Wanted, error: WeightsError) -> Got:
     """What is here, else the error."""
     try:
-        return kept(line, shelf, shelf.version_of(revision), wanted)
+        return at_hand(line, shelf, shelf.version_of(revision), wanted)
     except WeightsError:
         raise error from None
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from inhouse.config.sources import SourceLine
 from inhouse.config.weights import WeightsSpec
 from inhouse.errors import WeightsError, WeightsUnreachable
+from inhouse.weights.at_hand import at_hand
 from inhouse.weights.choose import INDEX, choose_papers
 from inhouse.weights.deliver import deliver
 from inhouse.weights.delivered import delivered
 from inhouse.weights.digest import Digest
-from inhouse.weights.kept import kept, pick
+from inhouse.weights.kept import pick
 from inhouse.weights.ranges import CONNECT_S
 from inhouse.weights.remote import Address, Remote
 from inhouse.weights.shelf import Destination, Folder, other_shelf
@@ -41,13 +42,13 @@ def fetch(line: SourceLine, wanted: Wanted) -> Got:
     """Raises `WeightsError`."""
     shelf = other_shelf(wanted.spec.folder, line)
     if wanted.offline:
-        return kept(line, shelf, shelf.version_of(LATEST), wanted)
+        return at_hand(line, shelf, shelf.version_of(LATEST), wanted)
     place: Destination = Folder(wanted.into) if wanted.into else shelf
     try:
         remotes = _look_up(line, place, wanted)
     except WeightsUnreachable as error:
         try:
-            return kept(line, shelf, shelf.version_of(LATEST), wanted)
+            return at_hand(line, shelf, shelf.version_of(LATEST), wanted)
         except WeightsError:
             raise error from None
     return delivered(line, LATEST, remotes, place, wanted)

@@ -16,9 +16,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from inhouse.config.sources import SourceLine
 from inhouse.weights.part import Part, bytes_here
@@ -128,18 +128,19 @@ class Folder:
         self._own = folder / ".inhouse"
 
     def have(self, remote: Remote) -> Path | None:
-        file = self.folder / remote.name
+        known = self._known(remote.name)
+        same = known is not None and known["key"] == remote.key and remote.size in (None, known["stat"][0])
+        return self.folder / remote.name if same else None
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        """What was recorded of a file, where it is still the same."""
         try:
-            known = json.loads((self._own / f"{_slug(remote.name)}.json").read_text())
-            found = file.stat()
-        except (OSError, ValueError):
+            known = json.loads((self._own / f"{_slug(name)}.json").read_text())
+            found = (self.folder / name).stat()
+            same = known["stat"] == [found.st_size, found.st_mtime_ns] and known["key"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        same = (
-            isinstance(known, dict)
-            and known.get("key") == remote.key
-            and [found.st_size, found.st_mtime_ns] == known.get("stat")
-        )
-        return file if same and remote.size in (None, found.st_size) else None
+        return known if same else None
 
     def part(self, remote: Remote) -> Path:
         return self._own / f"{_slug(remote.key)}.part"
@@ -148,17 +149,35 @@ class Folder:
         return self._own / f"{_slug(remote.key)}.lock"
 
     def keep(self, remote: Remote, part: Part, digests: dict[str, str]) -> Path:
-        file = self.folder / remote.name
-        part.settle(file)
+        part.settle(self.folder / remote.name)
+        return self.record(remote.name, remote.key, digests["sha256"])
+
+    def record(self, name: str, key: str, sha256: str) -> Path:
+        """The file is whole, and known by this key from now on. Raises OSError."""
+        file = self.folder / name
         found = file.stat()
-        known = {
-            "name": remote.name,
-            "key": remote.key,
-            "sha256": digests["sha256"],
-            "stat": [found.st_size, found.st_mtime_ns],
-        }
-        _write(self._own / f"{_slug(remote.name)}.json", json.dumps(known))
+        known = {"name": name, "key": key, "sha256": sha256, "stat": [found.st_size, found.st_mtime_ns]}
+        _write(self._own / f"{_slug(name)}.json", json.dumps(known))
         return file
+
+    def fresh(self, name: str) -> Path:
+        """Where a file may be written before it has its name."""
+        return self._own / f"{_slug(name)}.fresh"
+
+    def remember(self, source: str, quant: str | None, version: str, names: Sequence[str]) -> None:
+        """It is filled from this source. Raises OSError."""
+        told = {"source": source, "quant": quant, "version": version, "files": list(names)}
+        _write(self._own / "filled.json", json.dumps(told))
+
+    def filled(self, source: str, quant: str | None) -> tuple[str, list[str]] | None:
+        """Version and files, where it was filled from this source and all of them are as they were then."""
+        try:
+            told = json.loads((self._own / "filled.json").read_text())
+            same = (told["source"], told["quant"]) == (source, quant)
+            version, names = str(told["version"]), [str(name) for name in told["files"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (version, names) if same and all(self._known(name) is not None for name in names) else None
 
     def sha256(self, names: Iterable[str]) -> dict[str, str]:
         """Of files that were kept."""

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from inhouse.config.sources import SourceLine, is_this_machine
 from inhouse.errors import WeightsError, WeightsUnreachable
+from inhouse.weights.at_hand import at_hand
 from inhouse.weights.delivered import delivered
 from inhouse.weights.digest import Digest
-from inhouse.weights.kept import kept
 from inhouse.weights.ranges import client
 from inhouse.weights.remote import Address, Remote
 from inhouse.weights.shelf import Destination, Folder, other_shelf
@@ -35,7 +35,7 @@ def fetch(line: SourceLine, wanted: Wanted) -> Got:
     """Raises `WeightsError`."""
     shelf = other_shelf(wanted.spec.folder, line)
     if wanted.offline:
-        return kept(line, shelf, shelf.version_of(LATEST), wanted)
+        return at_hand(line, shelf, shelf.version_of(LATEST), wanted)
     place: Destination = Folder(wanted.into) if wanted.into else shelf
     names = parts(line.name)
     try:
@@ -43,7 +43,7 @@ def fetch(line: SourceLine, wanted: Wanted) -> Got:
             found = [_look_up(line, name, http, wanted.sha256 if len(names) == 1 else None) for name in names]
     except WeightsUnreachable as error:
         try:
-            return kept(line, shelf, shelf.version_of(LATEST), wanted)
+            return at_hand(line, shelf, shelf.version_of(LATEST), wanted)
         except WeightsError:
             raise error from None
     version = hashlib.sha256(" ".join(f"{state} {remote.size}" for remote, state in found).encode()).hexdigest()[:40]
