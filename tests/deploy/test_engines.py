@@ -45,6 +45,40 @@ def test_the_flags_in_the_manifest_are_those_of_a_child_process(engine: str) -> 
     assert replica(lane) == here
 
 
+@pytest.mark.parametrize(
+    ("engine", "memory", "source", "weights"),
+    [
+        ("llamacpp", "8 GiB", "hf://acme/house-GGUF/house-Q4_K_M.gguf", "/models/house-Q4_K_M.gguf"),
+        ("llamacpp", "4 GiB", "hf://acme/house-GGUF/house-Q2_K.gguf", "/models/house-Q2_K.gguf"),
+        ("vllm", "8 GiB", "hf://acme/house", "/models"),
+    ],
+)
+def test_a_name_of_the_catalogue_is_resolved_for_the_pod(
+    tmp_path: Path, engine: str, memory: str, source: str, weights: str
+) -> None:
+    """By the pod's memory, not by that of what fetches the weights, and the gateway's file names no list of names."""
+    (tmp_path / "models.yaml").write_text(
+        "house:\n  repository: acme/house-GGUF\n  safetensors: acme/house\n  files:\n"
+        "    Q2_K: {file: house-Q2_K.gguf, bytes: 2 GB}\n    Q4_K_M: {file: house-Q4_K_M.gguf, bytes: 4 GB}\n"
+    )
+    (tmp_path / "inhouse.yaml").write_text(
+        f"weights: {{catalogue: ./models.yaml}}\nmodels:\n  chat:\n    source: house\n    engine: {engine}\n"
+        f"    deploy: {{memory: {memory}}}\n"
+    )
+    here = Site(load(tmp_path / "inhouse.yaml", environ={}, flags={}))
+    (lane,) = here.lanes
+    assert lane.spec.source == source
+    assert str(replica(lane).weights) == weights
+    rendered = objects(tree(here))
+    pod = next(
+        one for one in rendered if one["kind"] in ("Deployment", "StatefulSet") and one["metadata"]["name"] == lane.name
+    )
+    (fetch,) = (one for one in pod["spec"]["template"]["spec"]["initContainers"] if one["name"] == "weights")
+    assert fetch["args"][:2] == ["pull", source]
+    (config,) = (one for one in rendered if one["kind"] == "ConfigMap" and "inhouse.yaml" in one.get("data", {}))
+    assert "models.yaml" not in config["data"]["inhouse.yaml"]
+
+
 def test_the_gateway_in_the_cluster_reads_the_same_stack(stack: str, tmp_path: Path) -> None:
     """The config map holds a valid file: every model is there, at its pods, with the slots that they have."""
     here = site(stack)

@@ -18,6 +18,7 @@ _HERE_ONLY = frozenset(
 def text(site: Site) -> str:
     told = site.stack.model_dump(exclude_unset=True)
     told.pop("deploy", None)
+    told.get("weights", {}).pop("catalogue", None)  # names are resolved, and the file is not in the pods
     told.setdefault("gateway", {})
     told["gateway"] |= {"host": "0.0.0.0", "port": HTTP_PORT, "health_port": HEALTH_PORT}  # noqa: S104
     told["gateway"]["drain"] = site.drain_s

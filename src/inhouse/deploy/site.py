@@ -11,7 +11,11 @@ from typing import Any
 
 from inhouse import __version__
 from inhouse.config import ModelSpec, Stack
+from inhouse.config.model_catalogue import catalogue
+from inhouse.config.sources import parse_source
+from inhouse.engines.table import ENGINES
 from inhouse.errors import StackError
+from inhouse.weights.catalogue import Machine, expand
 
 HTTP_PORT = 8080
 HEALTH_PORT = 8081
@@ -59,7 +63,7 @@ class Site:
         for model, spec in self.stack.models.items():
             if spec.source is not None:
                 name = f"{self.name}-{_label(model, taken)}"
-                found.append(Lane(model, spec, name))
+                found.append(Lane(model, _placed(spec, self.stack), name))
         return tuple(found)
 
     def image(self, part: str) -> str:
@@ -110,6 +114,17 @@ class Site:
     def secret(self) -> str:
         """The Secret that holds them."""
         return f"{self.name}-secrets"
+
+
+def _placed(spec: ModelSpec, stack: Stack) -> ModelSpec:
+    """With the file that a name of the catalogue stands for in a pod of that memory: what fetches it has less."""
+    line = parse_source(str(spec.source))
+    if line.kind != "name":
+        return spec
+    machine = Machine(spec.deploy.memory)
+    entries = catalogue(stack.weights.catalogue)
+    choice = expand(line, entries, machine, quant=spec.quant, forms=ENGINES[spec.engine].formats)
+    return spec.model_copy(update={"source": choice.source})
 
 
 def shared(site: Site) -> bool:
