@@ -1,4 +1,4 @@
-"""A small client of the API for `chat`, `models` and `explain`: http.client, nothing to install, quick to import.
+"""A small client of the API for the commands: http.client, nothing to install, quick to import.
 
 Not here: how the address and the key are found (`reach.py`) and how an answer is shown (`chat.py`).
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +25,9 @@ CONNECT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 30.0
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024
+UPLOAD_BYTES = 256 * 1024
+UPLOAD_TIMEOUT_S = 300.0
+"""Without a byte, when files are sent or fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,47 @@ class Gateway:
         with self._connection() as connection:
             reply = self._ask(connection, method, path, body, timeout_s=REPLY_TIMEOUT_S, root=True)
             return _object(reply.read(REPLY_BYTES_MAX))
+
+    def upload(self, file: Path, purpose: str, sent: Callable[[int], None]) -> dict[str, Any]:
+        """Sends a file; `sent` hears how many bytes have gone. Raises Refused, and OSError of the file."""
+        boundary = os.urandom(16).hex()
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quote(file.name)}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "User-Agent": "inhouse"}
+        headers["Content-Length"] = str(len(head) + file.stat().st_size + len(tail))
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+
+        def body() -> Iterator[bytes]:
+            yield head
+            with file.open("rb") as content:
+                done = 0
+                while chunk := content.read(UPLOAD_BYTES):
+                    yield chunk
+                    done += len(chunk)
+                    sent(done)
+            yield tail
+
+        with self._connection() as connection:
+            connection.connect()
+            connection.sock.settimeout(UPLOAD_TIMEOUT_S)
+            connection.request("POST", f"{self.path}/files", body(), headers)
+            reply = connection.getresponse()
+            if reply.status != 200:
+                raise _refused(reply)
+            return _object(reply.read(REPLY_BYTES_MAX))
+
+    def content(self, file_id: str) -> Iterator[bytes]:
+        """A file of the gateway, piece by piece."""
+        with self._connection() as connection:
+            path = f"/files/{quote(file_id, safe='')}/content"
+            reply = self._ask(connection, "GET", path, None, timeout_s=UPLOAD_TIMEOUT_S)
+            while chunk := reply.read(UPLOAD_BYTES):
+                yield chunk
 
     def stream(self, body: dict[str, Any]) -> Generator[Piece, None, None]:
         """The pieces of an answer as they arrive. Closing the iterator hangs up, which frees the slot."""

@@ -15,6 +15,7 @@ import typer
 from inhouse import __version__
 from inhouse.cli import (
     audit,
+    batch,
     chat,
     config,
     doctor,
@@ -54,6 +55,7 @@ app.command(epilog=gateway.EXAMPLES)(gateway.gateway)
 app.command(epilog=worker.EXAMPLES)(worker.worker)
 app.command(epilog=chat.EXAMPLES)(chat.chat)
 app.command(epilog=pull.EXAMPLES)(pull.pull)
+app.add_typer(batch.app, name="batch")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.command(epilog=usage.EXAMPLES)(usage.usage)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from inhouse.config.batches import BatchesSpec
 from inhouse.config.cache import CacheSpec
 from inhouse.config.deploy import DeploySpec, ModelDeploySpec
 from inhouse.config.failover import FailoverSpec
@@ -298,6 +299,7 @@ class Stack(Section):
     queue: QueueSpec = Field(
         default_factory=QueueSpec, description="The Redis between gateways and workers, for models with `queued: true`."
     )
+    batches: BatchesSpec = Field(default_factory=BatchesSpec, description="Files and batches: work that can wait.")
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 
     @model_validator(mode="after")

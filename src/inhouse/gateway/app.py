@@ -36,6 +36,7 @@ from inhouse.gateway.admin_keys import AdminKeys
 from inhouse.gateway.admin_routes import AdminRoutes
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.backlog import Backlog
+from inhouse.gateway.batching import Batching
 from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
@@ -71,8 +72,8 @@ _tokenize = RequestDecoder(TokenizeRequest)
 _detokenize = RequestDecoder(DetokenizeRequest)
 
 
-def build(parts: Parts) -> ASGIApp:
-    """The app for one process."""
+def build(parts: Parts, work: Batching | None) -> ASGIApp:
+    """The app for one process; without `work`, it knows no files and no batches."""
     doors, records, keys, endpoints = _Doors(parts), Records(parts), AdminKeys(parts), Endpoints(parts)
     steer = AdminRoutes(parts)
     get, post = ["GET"], ["POST"]
@@ -109,6 +110,7 @@ def build(parts: Parts) -> ASGIApp:
         Route("/admin/keys/{id}", doors.guarded(keys.revoke, "keys.manage"), methods=["DELETE"]),
         Route("/admin/usage", doors.guarded(keys.usage, "usage.read_own"), methods=get),
         Route("/admin/tenants", doors.guarded(keys.tenants, "usage.read_own"), methods=get),
+        *(_work_routes(doors, work) if work is not None else ()),
         # the protocol takes these before they come here; the routes are for what it leaves: other methods
         *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
     ]
@@ -121,6 +123,22 @@ def build(parts: Parts) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     return _Numbered(app)
+
+
+def _work_routes(doors: _Doors, work: Batching) -> list[Route]:
+    files, batches = work.files, work.batches
+    rows: list[tuple[str, str, Handler]] = [
+        ("/v1/files", "POST", files.upload),
+        ("/v1/files", "GET", files.list),
+        ("/v1/files/{id}", "GET", files.show),
+        ("/v1/files/{id}", "DELETE", files.delete),
+        ("/v1/files/{id}/content", "GET", files.content),
+        ("/v1/batches", "POST", batches.create),
+        ("/v1/batches", "GET", batches.list),
+        ("/v1/batches/{id}", "GET", batches.show),
+        ("/v1/batches/{id}/cancel", "POST", batches.cancel),
+    ]
+    return [Route(path, doors.guarded(handler, "infer"), methods=[method]) for path, method, handler in rows]
 
 
 class _Numbered:

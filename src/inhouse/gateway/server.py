@@ -27,6 +27,7 @@ from inhouse.config import GatewaySpec, Stack
 from inhouse.core import GatewayReport, Report
 from inhouse.errors import ShuttingDown, StackError
 from inhouse.gateway import app, heap
+from inhouse.gateway.batching import Batching, batching
 from inhouse.gateway.lean import Config, Server
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
@@ -58,8 +59,8 @@ async def _serve(
     listener: socket.socket,
     began_s: float,
 ) -> int:
-    async with running(stack, environ, report) as parts:
-        server = _Server(_config(stack.gateway, parts), parts, report)
+    async with running(stack, environ, report) as parts, batching(parts) as work:
+        server = _Server(_config(stack.gateway, parts, work), parts, report)
         parts.sweepers.append(server.sweep)
         parts.connections = lambda: len(server.server_state.connections)
         url = _url(stack.gateway, listener)
@@ -149,10 +150,10 @@ class _Server(Server):
         self.force_exit = True
 
 
-def _config(spec: GatewaySpec, parts: Parts) -> Config:
+def _config(spec: GatewaySpec, parts: Parts, work: Batching | None) -> Config:
     protocol: Any = functools.partial(GatewayProtocol, parts=parts)
     config = Config(
-        app.build(parts),
+        app.build(parts, work),
         http=protocol,
         ws="none",
         lifespan="off",

@@ -97,6 +97,44 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "INSERT INTO inhouse_audit_head VALUES (0, repeat('0', 64), 0, repeat('0', 64), 0)",
     ),
+    (
+        """
+        CREATE TABLE inhouse_files (
+            id         TEXT COLLATE "C" PRIMARY KEY,
+            tenant     TEXT NOT NULL,
+            key_id     TEXT NOT NULL,
+            filename   TEXT NOT NULL,
+            purpose    TEXT NOT NULL,
+            bytes      BIGINT NOT NULL,
+            created_us BIGINT NOT NULL,
+            expires_at BIGINT
+        )
+        """,
+        "CREATE INDEX inhouse_files_of_tenants ON inhouse_files (tenant, created_us)",
+        """
+        CREATE TABLE inhouse_batches (
+            id         TEXT COLLATE "C" PRIMARY KEY,
+            tenant     TEXT NOT NULL,
+            caller     BYTEA NOT NULL,
+            state      BYTEA NOT NULL,
+            status     TEXT NOT NULL,
+            created_us BIGINT NOT NULL,
+            ended_at   BIGINT,
+            owner      TEXT NOT NULL DEFAULT '',
+            lease_s    DOUBLE PRECISION NOT NULL DEFAULT 0
+        )
+        """,
+        "CREATE INDEX inhouse_batches_of_tenants ON inhouse_batches (tenant, created_us)",
+        """
+        CREATE TABLE inhouse_batch_results (
+            batch  TEXT COLLATE "C" NOT NULL,
+            line   BIGINT NOT NULL,
+            good   BIGINT NOT NULL,
+            result BYTEA NOT NULL,
+            PRIMARY KEY (batch, line)
+        )
+        """,
+    ),
 )
 KNOWN_VERSION = len(MIGRATIONS)
 

@@ -5,6 +5,7 @@
 | limits | state folder | Redis | PostgreSQL | Redis |
 | keys, use, routes by hand | state folder | state folder | PostgreSQL | PostgreSQL |
 | audit | files of the state folder | the same | PostgreSQL | PostgreSQL |
+| files, batches | state folder, or a bucket | the same | PostgreSQL and a bucket, or a shared folder | the same |
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inhouse.config import AuditSpec, Stack, StoreSpec, state_folder
+from inhouse.config.batches import BatchesSpec
 from inhouse.config.secrets import read_secret
 from inhouse.store.audit_files import AuditFiles
 from inhouse.store.audit_log import AuditLog, AuditOfFolder, AuditSink
+from inhouse.store.batches import Batches
+from inhouse.store.batches_sqlite import SqliteConnection
+from inhouse.store.blobs import Blobs, DiskBlobs
 from inhouse.store.contract import KeyStore
 from inhouse.store.ledger import Ledger
 from inhouse.store.ledger_asked import AskedLedger
@@ -93,6 +98,20 @@ class Stores:
 
             return PostgresKeys(self._postgres())
         return SqliteStore(self.state_dir)
+
+    def batches(self) -> Batches:
+        if self.store.postgres.is_set:
+            from inhouse.store.batches_postgres import PostgresConnection
+
+            return Batches(PostgresConnection(self._postgres()))
+        return Batches(SqliteConnection(self.state_dir))
+
+    def blobs(self, spec: BatchesSpec) -> Blobs:
+        if spec.s3_bucket is not None:
+            from inhouse.store.blobs_s3 import S3Blobs
+
+            return S3Blobs(spec)
+        return DiskBlobs(spec.folder or self.state_dir / "files")
 
     def ledger(self) -> Ledger:
         """For a command, or a look at it: asks each time."""

@@ -96,6 +96,8 @@ def _operation(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[
     if operation.request is not None:
         content = {"schema": refs[operation.request], "example": operation.example}
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if operation.form:
+        found["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form(operation)}}}
     if parameters := _parameters(operation):
         found["parameters"] = parameters
     if operation.needs:
@@ -103,6 +105,15 @@ def _operation(operation: Operation, refs: dict[Shape, dict[str, Any]]) -> dict[
     if operation.open:
         found["security"] = []
     return found
+
+
+def _form(operation: Operation) -> dict[str, Any]:
+    fields: dict[str, dict[str, Any]] = {
+        name: {"type": "string", "description": meaning} for name, meaning in operation.form.items()
+    }
+    if "file" in fields:
+        fields["file"]["format"] = "binary"
+    return {"type": "object", "required": list(fields), "properties": fields}
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:

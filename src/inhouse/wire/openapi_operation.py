@@ -28,9 +28,11 @@ class Operation:
     summary: str
     answers: str
     method: Literal["get", "post", "delete"] = "post"
-    tag: Literal["Generate", "Models and tokens", "Operate", "Administer"] = "Generate"
+    tag: Literal["Generate", "Models and tokens", "Work that can wait", "Operate", "Administer"] = "Generate"
     request: type[Struct] | None = None
     example: dict[str, Any] = field(default_factory=dict)
+    form: dict[str, str] = field(default_factory=dict)
+    """In place of a JSON body: the fields of a form, and what they are; `file` is a file."""
     answer: Shape = None
     media: str = "application/json"
     streams: str = ""

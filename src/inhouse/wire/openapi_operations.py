@@ -13,6 +13,7 @@ from inhouse.wire.messages_errors import ErrorObject
 from inhouse.wire.messages_render import MessageBody
 from inhouse.wire.messages_request import CountRequest, MessagesRequest
 from inhouse.wire.openapi_admin import ADMIN
+from inhouse.wire.openapi_batches import BATCHES
 from inhouse.wire.openapi_operation import ASK, SHORT, Operation
 from inhouse.wire.openapi_shapes import (
     DetokenizeBody,
@@ -225,6 +226,7 @@ OPERATIONS = (
         errors=(),
         open=True,
     ),
+    *BATCHES,
     *ENDPOINTS,
     *ROUTES,
     *ADMIN,
