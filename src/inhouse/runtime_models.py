@@ -15,8 +15,10 @@ from inhouse.config import ModelSpec, WeightsSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
 from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.upstream import shown_model
+from inhouse.engines import gpus
 from inhouse.engines.abilities import lacking
 from inhouse.engines.choices import choose
+from inhouse.engines.gpu_memory import misfit
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.member import Member
@@ -65,6 +67,11 @@ async def serve_model(
         known_by = identity(file)
         chosen = choose(hardware, replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots)
         one = spec_of(lane.model, spec, file, known, chosen)
+        if lane.engine.on_gpu is not None:
+            cards = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
+            reason = misfit(lane.engine.on_gpu, one, header, cards)
+            if reason:
+                raise WeightsError(f"it does not fit: {reason}")
     except InhouseError as error:
         lane.failure = error.message
         reason = error.message if error.hint is None else f"{error.message}; {error.hint}"

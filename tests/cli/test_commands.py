@@ -150,6 +150,16 @@ def test_config_check(inhouse: Any, tmp_path: Path) -> None:
     assert [problem["where"] for problem in json.loads(done.stdout)["problems"]] == ["inhouse.yaml:2", "inhouse.yaml:3"]
 
 
+def test_config_check_of_an_engine_that_may_go_wrong(inhouse: Any, tmp_path: Path) -> None:
+    """What the engine is in danger of is told, and is no mistake."""
+    (tmp_path / "inhouse.yaml").write_text("models: {chat: {source: ./chat, engine: vllm, gpus: 2, threads: 8}}\n")
+    done = inhouse("config", "check")
+    assert done.returncode == 0
+    assert "note: models.chat: split over several GPUs it needs a large /dev/shm" in done.stdout
+    notes = json.loads(inhouse("config", "check", "--json").stdout)["notes"]
+    assert {note["where"] for note in notes} == {"models.chat"}
+
+
 def test_config_show(inhouse: Any) -> None:
     done = inhouse("config", "show", INHOUSE_GATEWAY__PORT="9000")
     assert done.stdout.startswith("# file: none\nmodels:\n  demo:\n")

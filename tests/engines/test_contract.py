@@ -218,6 +218,22 @@ def test_weights_that_the_engine_does_not_read(tmp_path: Path) -> None:
     assert "`llamacpp`" in reason
 
 
+def test_a_gpu_that_is_too_small(tmp_path: Path) -> None:
+    """It is told with the numbers before the engine is started. (The card is `nvidia-smi`'s word.)"""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    smi = programs / "nvidia-smi"
+    smi.write_text('#!/bin/sh\ncase "$1" in -L) ;; *) echo "0, Small, GPU-1, 1024, 0, 570.1, 9.0" ;; esac\n')
+    smi.chmod(0o755)
+    running = started_with(programs, tmp_path, stack(["vllm"], tmp_path))
+    try:
+        reason = running.wait_for(event="replica", state="failed")["reason"]
+    finally:
+        running.stop()
+    assert "may take 0.9 GiB of 1.0 GiB" in reason
+    assert "`gpus`" in reason
+
+
 def descendants(pid: int) -> list[int]:
     found: list[int] = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():

@@ -11,7 +11,7 @@ from inhouse.cli.options import AsJson, Config, examples
 from inhouse.errors import StackError
 
 if TYPE_CHECKING:
-    from inhouse.config import Reading
+    from inhouse.config import Reading, Stack
 
 app = typer.Typer(
     name="config",
@@ -39,7 +39,10 @@ def show(config: Config = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("inhouse config check", "inhouse config check --config ./inhouse.yaml --json"))
 def check(config: Config = None, as_json: AsJson = False) -> None:
-    """Check file and environment; print every mistake with its line. Exit code 2 if there are any."""
+    """Check file and environment; print every mistake with its line. Exit code 2 if there are any.
+
+    What is no mistake but may go wrong with an engine is told as well, and changes nothing about the exit code.
+    """
     try:
         reading = _read(config)
     except StackError as error:
@@ -50,11 +53,15 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
         problems = [{"where": where, "message": message, "hint": hint} for where, message, hint in parts(error)]
         _print_json({"ok": False, "problems": problems})
         raise typer.Exit(error.exit_code) from None
+    notes = _notes(reading.stack)
     if as_json:
-        _print_json({"ok": True, "problems": []})
+        told = [{"where": where, "message": message} for where, message in notes]
+        _print_json({"ok": True, "problems": [], "notes": told})
         return
     from inhouse.config import base_url
 
+    for where, message in notes:
+        typer.echo(f"note: {where}: {message}")
     names = ", ".join(reading.stack.models)
     typer.echo(f"ok: {reading.file or 'no file, defaults'}: serves {names} on {base_url(reading.stack)}")
 
@@ -65,6 +72,20 @@ def schema() -> None:
     from inhouse.config import schema as stack_schema
 
     _print_json(stack_schema())
+
+
+def _notes(stack: Stack) -> list[tuple[str, str]]:
+    """What may go wrong with the engines that would be started on this machine."""
+    from inhouse.engines.advice import advice
+    from inhouse.engines.choices import choose
+    from inhouse.engines.hardware import look
+
+    hardware = look(with_gpus=False)
+    found = []
+    for name, spec in stack.models.items():
+        chosen = choose(hardware, replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots)
+        found += [(f"models.{name}", message) for message in advice(name, spec, chosen)]
+    return found
 
 
 def _read(config: Any) -> Reading:

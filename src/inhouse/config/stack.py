@@ -173,7 +173,7 @@ class ModelSpec(Section):
     )
     gpus: Count = setting(1, "GPUs of one replica; the model is split over them.", unit="GPUs", ge=1, le=64)
     gpu_memory: Percent = setting(
-        0.9, "Part of each GPU's memory that an engine on GPUs may take.", unit="percent", gt=0, le=1
+        90.0, "Part of each GPU's memory that an engine on GPUs may take.", unit="percent", gt=0, le=100
     )
     external: bool = setting(
         False, "Whether somebody else runs it, so that what is sent there leaves: only tenants that allow it reach it."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
 
 Task = Literal["generate", "embed", "rerank"]
@@ -84,11 +85,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """What goes wrong with an engine, and what to do. `applies` says of a spec whether it is in question."""
+    """What goes wrong with an engine, and what to do."""
 
     what: str
     """One sentence, with the way out."""
-    applies: Callable[[Spec], bool] = lambda spec: True
+    applies: Callable[[Spec], bool] | None = None
+    """Whether a spec is in danger of it; None for what is so with this engine whatever the spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class Engine:
     """It embeds with models that generate as well."""
     formats: tuple[Format, ...] = ("safetensors",)
     quantizations: tuple[Quantization, ...] = ()
+    on_gpu: OnGpu | None = None
+    """How much of a GPU's memory it takes; None where it takes none, or is never started here."""
     traps: tuple[Trap, ...] = ()
 
 

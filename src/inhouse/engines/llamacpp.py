@@ -96,7 +96,6 @@ LLAMACPP = Engine(
         Trap("a context longer than the model's own makes answers worse; here it is cut to the model's"),
         Trap(
             "more threads than cores make it slower: `threads` is every core that it may use, where nothing is set",
-            lambda spec: spec.threads is not None,
         ),
         Trap("one embedding is one pass: a text longer than `--ubatch-size` tokens is refused"),
     ),

@@ -42,6 +42,7 @@ def spec_of(model: str, said: ModelSpec, weights: Path, known: Known, chosen: Ch
     """
     engine = ENGINES[said.engine]
     check_format(engine, weights)
+    check_quantization(engine, said)
     task = said.task if said.task != "auto" else known.task
     return Spec(
         model=model,
@@ -52,7 +53,7 @@ def spec_of(model: str, said: ModelSpec, weights: Path, known: Known, chosen: Ch
         batch_threads=chosen.batch_threads.value,
         batch_tokens=chosen.batch.value,
         gpus=said.gpus,
-        gpu_share=said.gpu_memory,
+        gpu_share=said.gpu_memory / 100,
         task=task,
         quantization=said.quantization,
         pooling=None if known.pools else "mean",
@@ -70,6 +71,13 @@ def check_format(engine: Engine, weights: Path) -> None:
             f"{engine.title} does not read {_FORMS[form]}, which {weights.name} is",
             hint=f"engines that do: {able}; or name weights as {' or '.join(_FORMS[one] for one in engine.formats)}",
         )
+
+
+def check_quantization(engine: Engine, said: ModelSpec) -> None:
+    """Raises WeightsError where the engine cannot take weights so."""
+    if said.quantization is not None and said.quantization not in engine.quantizations:
+        known = f"it takes {', '.join(engine.quantizations)}" if engine.quantizations else "it takes them as they are"
+        raise WeightsError(f"{engine.title} does not know `quantization: {said.quantization}`", hint=known)
 
 
 _FORMS: dict[Format, str] = {"gguf": "GGUF", "safetensors": "a folder of safetensors"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
+from inhouse.engines.gpu_memory import GIB, OnGpu
 from inhouse.engines.http import Address
 from inhouse.engines.traps import CORES, LOOPBACK, NCCL, SHARED_MEMORY
 
@@ -42,6 +43,7 @@ TENSORRT_LLM = Engine(
     ),
     abilities=frozenset({"tools", "json_schema", "logprobs", "lora"}),
     quantizations=("awq", "gptq", "fp8"),
+    on_gpu=OnGpu(pass_tokens=8192, fixed_bytes=2 * GIB),
     traps=(
         SHARED_MEMORY,
         NCCL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
+from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
 from inhouse.engines.traps import CORES, LOOPBACK, NCCL, SHARED_MEMORY
 
@@ -44,6 +45,7 @@ TGI = Engine(
     abilities=frozenset({"tools", "json_schema", "logprobs", "lora"}),
     needs=(("lora", "--lora-adapters"),),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),
+    on_gpu=OnGpu(pass_tokens=4096),
     traps=(
         SHARED_MEMORY,
         NCCL,

@@ -13,7 +13,10 @@ NCCL = Trap(
     "that loading takes",
     lambda spec: spec.gpus > 1,
 )
-CORES = Trap("fewer than 8 CPU cores leave a GPU waiting: give it 8 or more")
+CORES = Trap(
+    "fewer than 8 CPU cores leave a GPU waiting: give it 8 or more",
+    lambda spec: spec.threads is not None and spec.threads < 8,
+)
 MEMORY_SHARE = Trap(
     "more than 92 % of a GPU's memory leaves no room for what CUDA itself takes: it dies at its start",
     lambda spec: spec.gpu_share > 0.92,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
+from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
 from inhouse.engines.traps import CORES, MEMORY_SHARE, NCCL, SHARED_MEMORY
 
@@ -59,6 +60,7 @@ VLLM = Engine(
     needs=(("tools", "--enable-auto-tool-choice"), ("lora", "--enable-lora")),
     formats=("safetensors", "gguf"),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),
+    on_gpu=OnGpu(pass_tokens=8192),
     traps=(
         MEMORY_SHARE,
         SHARED_MEMORY,
