@@ -6,14 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pool import Pool, chat, until
 from rawhttp import Client, ask, gauge, post
 from streams import body_of, words_of
+
+from serving import Gateway
 
 SECRET = "of-the-suite-0123456789abcdef"
 
@@ -122,3 +128,34 @@ def test_with_a_key_nothing_lies_in_redis_in_the_clear(pool: Pool, tmp_path: Pat
     assert b"inhouse:queue:{demo}" in written
     assert b"thelighthouse" not in written
     assert b'"content":' not in written
+
+
+def test_a_tenant_at_two_gateways_gets_no_more_than_its_share(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tenants of one weight: one asks at both gateways, the other at one. Each gets about half of the workers."""
+    keys = {name: f"test-key-of-tenant-{name}-0123456789abcdef" for name in "ab"}
+    for name, key in keys.items():
+        monkeypatch.setenv(f"KEY_OF_{name.upper()}", key)
+    more = "keys: {one: {from_env: KEY_OF_A, tenant: a}, two: {from_env: KEY_OF_B, tenant: b}}\n"
+    pool.settings = "ahead: 1"
+    pool.worker(slots=2, tokens_per_s=400)
+    gateways = [pool.gateway(more) for _ in range(2)]
+    counts: Counter[str] = Counter()
+    over = threading.Event()
+
+    def client(name: str, gateway: Gateway, number: int) -> None:
+        while not over.is_set():
+            answer = ask(gateway, post({**body_of(f"{name} {number}", 8), "stream": False}, key=keys[name]))
+            assert answer.status == 200, answer
+            counts[name] += 1
+
+    places = [("a", gateways[0])] * 6 + [("a", gateways[1])] * 6 + [("b", gateways[1])] * 6
+    with ThreadPoolExecutor(len(places)) as threads:
+        work = [threads.submit(client, name, gateway, number) for number, (name, gateway) in enumerate(places)]
+        until(lambda: counts["a"] + counts["b"] > 40, "they are under way")
+        counts.clear()
+        until(lambda: counts["a"] + counts["b"] > 200, "enough of them")
+        over.set()
+        for one in work:
+            one.result()
+    part = counts["b"] / (counts["a"] + counts["b"])
+    assert 0.4 < part < 0.6, counts

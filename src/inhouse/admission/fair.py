@@ -172,6 +172,14 @@ class FairQueue:
                 )
             )
 
+    def waiting_shares(self) -> list[tuple[Priority, str]]:
+        """Class and tenant of all that wait."""
+        return [(priority, one) for priority, tenants in self._classes.items() for one in tenants.waiting_tenants()]
+
+    def charge(self, priority: Priority, tenant: str, counter: float) -> None:
+        """Where several queues share slots: what the others have given to a tenant that waits here."""
+        self._classes[priority].charge(tenant, counter)
+
     def position(self, ticket: Ticket) -> int:
         """About how many grants from now is this ticket's: 1 for the next, 0 if it does not wait. Costs O(tenants).
 

@@ -169,6 +169,15 @@ class Tenants:
         if not self.serving:
             self._forget_if_idle()
 
+    def waiting_tenants(self) -> list[str]:
+        return [tenant for tenant, account in self._accounts.items() if account.waiting]
+
+    def charge(self, tenant: str, counter: float) -> None:
+        """A tenant that waits has had service elsewhere, of the same slots: so many tokens, divided by its weight."""
+        account = self._accounts.get(tenant)
+        if account is not None and account.waiting and counter > 0:
+            self._charge(account, counter)
+
     def ahead(self, ticket: Ticket) -> int:
         """About how many of this class are granted before this waiting ticket, if requests go on as of late."""
         own = self._accounts[ticket.tenant]

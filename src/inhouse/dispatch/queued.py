@@ -30,6 +30,7 @@ from inhouse.admission import notices
 from inhouse.admission.turns import Ask
 from inhouse.core import ReplicaReport
 from inhouse.dispatch.contact import Contact
+from inhouse.dispatch.elsewhere import SHARES_MAX, Elsewhere
 from inhouse.dispatch.handed import LOOK_COUNT, Handed
 from inhouse.dispatch.places import Place
 from inhouse.dispatch.sink import ViewSink
@@ -118,6 +119,7 @@ class Queued:
         self._client: Commands = plain(link.connect())
         self._contact = Contact(self._contact_changed, fault)
         self._handed: dict[str, Handed] = {}
+        self._elsewhere = Elsewhere()
         self._running = 0
         """Of ours, that a worker has."""
         self._running_elsewhere = 0
@@ -155,6 +157,7 @@ class Queued:
                 place.began_s = now_s
                 entry.waited_s = max(entry.waited_s, now_s - entry.arrived_s)
                 self._running += 1
+                self._elsewhere.gave(share, cost / ask.weight)
                 self._resize()
             else:
                 self._went_on(handed, index, view, client, entry)
@@ -163,6 +166,8 @@ class Queued:
                 watch.reply = handed if handed.seq else None
 
         asked: list[str] = []
+        cost = ask.prompt_tokens + int(min(self._answer_tokens, max(0, ask.tokens_max - ask.prompt_tokens)))
+        share = f"{ask.priority} {ask.tenant}"
         handed = Handed(
             os.urandom(12).hex(),
             until_s=entry.arrived_s + watch.limits.wait_s,
@@ -174,7 +179,7 @@ class Queued:
             read=self._read,
             taken=taken,
         )
-        self._hand_over(handed, job, ask)
+        self._hand_over(handed, job, ask, cost)
         tokens: int | None = None
         try:
             await handed.begun
@@ -186,6 +191,8 @@ class Queued:
             view.finished(index)
             tokens = max(ask.prompt_tokens, view.tokens_of(index))
         finally:
+            if tokens is not None:
+                self._elsewhere.gave(share, (tokens - cost) / ask.weight)
             self._take_back(handed, ask, tokens)
 
     async def _stream(self, handed: Handed, sink: ViewSink, view: View, client: Client, watch: Watch) -> None:
@@ -211,8 +218,7 @@ class Queued:
         if view.streams and handed.piped:
             client.write(sse.went_on(entry.failovers))
 
-    def _hand_over(self, handed: Handed, job: Job, ask: Ask) -> None:
-        cost = ask.prompt_tokens + int(min(self._answer_tokens, max(0, ask.tokens_max - ask.prompt_tokens)))
+    def _hand_over(self, handed: Handed, job: Job, ask: Ask, cost: int) -> None:
         handed.put = put = self._queue.put(
             handed.id,
             priority=ask.priority,
@@ -279,11 +285,16 @@ class Queued:
         """Says that it is there, hears how things stand, sees to jobs that wait too long."""
         ids = [id for id, handed in self._handed.items() if handed.there]
         seqs = [self._handed[id].seq for id in ids]
+        shares = self._lane.turns.queue.waiting_shares()[:SHARES_MAX]
+        names = [f"{priority} {tenant}" for priority, tenant in shares]
         try:
-            answer = (await run(self._client, [self._queue.beat(self.id, self._shown(), ids)]))[0]
+            answer = (await run(self._client, [self._queue.beat(self.id, self._shown(), ids, names)]))[0]
             self._contact.heard()
             standing = self._queue.standing(answer)
             self._heard(standing)
+            charges = self._elsewhere.charges(names, standing.served)
+            for (priority, tenant), name in zip(shares, names, strict=True):
+                self._lane.turns.queue.charge(priority, tenant, charges.get(name, 0.0))
             for id, before, now in zip(ids, seqs, standing.seqs, strict=True):
                 self._check(id, before, now)
             await self._queue.trim_inbox(self._client, self.id, self._inbox_after)

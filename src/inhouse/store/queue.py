@@ -75,6 +75,8 @@ class Standing:
     """What waits in each."""
     seqs: list[int]
     """Of the jobs that were asked about; -1 where Redis knows no such job."""
+    served: list[float]
+    """Tokens for its weight that each share that was asked about has had, at all gateways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +138,14 @@ class Queue:
         """All up to this piece has been read."""
         return self._run("read", id, seq)
 
-    def beat(self, gateway: str, waiting: bytes, ids: Iterable[str]) -> Run:
-        """Answers with what `standing` reads."""
-        return self._run("beat", gateway, self._lease_ms, waiting, *ids)
+    def beat(self, gateway: str, waiting: bytes, ids: Iterable[str], shares: Sequence[str] = ()) -> Run:
+        """Answers with what `standing` reads. A share is `class tenant`."""
+        return self._run("beat", gateway, self._lease_ms, waiting, len(shares), *shares, *ids)
 
     @staticmethod
     def standing(answer: Any) -> Standing:
-        workers, running, pending, gateways, seqs = answer
-        return Standing(_pairs(workers), running, pending, _pairs(gateways), seqs)
+        workers, running, pending, gateways, seqs, served = answer
+        return Standing(_pairs(workers), running, pending, _pairs(gateways), seqs, [float(one) for one in served])
 
     def look(self, id: str, seq: int, count: int = 1000) -> Run:
         """Answers with what `missed` reads: the pieces behind `seq`."""

@@ -7,6 +7,7 @@
 --   pending:<class>     zset    job → its turn: virtual start time, -1 for one that was begun   while there are some
 --   turns               hash    clock:<class>, passed:<class>                                   1 h after the last job
 --   tags                hash    <class> <tenant> → virtual finish time of its last job          1 h after the last job
+--   served              hash    <class> <tenant> → tokens / weight that it has had                    1 h after the last job
 --   running             zset    job → end of the lease of the worker that has it                while there are some
 --   workers             zset    worker → end of its lease                                       while there are some
 --   about               hash    worker → what it says of itself (JSON)                          as its lease

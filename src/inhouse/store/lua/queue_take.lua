@@ -67,9 +67,13 @@ while #taken < wanted do
   local epoch = redis.call('HINCRBY', job, 'epoch', 1)
   redis.call('HSET', job, 'state', 'R', 'worker', worker)
   redis.call('ZADD', key('running'), now + lease_ms, id)
-  local found = redis.call('HMGET', job, 'gateway', 'attempts', 'seq', 'trimmed', 'payload')
+  local found = redis.call('HMGET', job, 'gateway', 'attempts', 'seq', 'trimmed', 'payload', 'tenant', 'cost', 'weight')
+  if epoch == 1 then
+    redis.call('HINCRBYFLOAT', key('served'), class .. ' ' .. found[6], found[7] / found[8])
+  end
   tell(found[1], id, epoch, found[3], 't', worker)
   taken[#taken + 1] = {id, epoch, tonumber(found[2]), tonumber(found[3]), tonumber(found[4] or 0), found[5]}
 end
 redis.call('PEXPIRE', key('turns'), 3600000)
+redis.call('PEXPIRE', key('served'), 3600000)
 return taken
