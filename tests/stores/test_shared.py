@@ -122,3 +122,9 @@ def test_a_quota_on_postgresql_alone(engine: FakeEngine, postgres: Service, tmp_
         assert set(seen.statuses) == {"200", "429"}
         assert standing() == {"limit": QUOTA, "used": seen.tokens, "held": 0}
         assert QUOTA - 600 <= seen.tokens <= QUOTA
+
+
+def test_the_check_of_the_stores(doors: list[Gateway]) -> None:
+    """Both are reached, and set up as they should be."""
+    found = command(doors[0], "store", "check")
+    assert {(one["store"], one["state"]) for one in found} == {("redis", "ok"), ("postgres", "ok")}

@@ -1,0 +1,1 @@
+"""What limits in Redis cost a request, and what more gateways bring."""
