@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,13 +83,17 @@ def postgres_server(folder: Path) -> Iterator[Service]:
     """A PostgreSQL with an empty database `inhouse` and the superuser `inhouse`, who needs no password."""
     installed = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1:]  # not on PATH, where Debian puts it
     binaries = Path(_program("initdb", "postgresql", *installed)).parent
-    port, data = free_port(), folder / "data"
     user = _unprivileged()
-    if user is not None:
-        for place in (folder, *folder.parents):  # pytest's folders are closed to others
-            if place.owner() == "root" and place != Path("/"):
-                place.chmod(place.stat().st_mode | 0o011)
-        folder.chmod(0o777)
+    if user is not None:  # pytest's folders are closed to others, and closed again by whoever starts beside it
+        with tempfile.TemporaryDirectory(prefix="inhouse-postgres-", ignore_cleanup_errors=True) as own:
+            Path(own).chmod(0o777)
+            yield from _postgres(binaries, Path(own), user)
+    else:
+        yield from _postgres(binaries, folder, None)
+
+
+def _postgres(binaries: Path, folder: Path, user: str | None) -> Iterator[Service]:
+    port, data = free_port(), folder / "data"
 
     def run(*line: str) -> None:
         done = subprocess.run(line, user=user, cwd=folder, env=_plain(), capture_output=True, text=True)
