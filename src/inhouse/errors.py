@@ -58,7 +58,7 @@ class StackError(InhouseError):
 
 
 class StateError(InhouseError):
-    """The state folder cannot be used."""
+    """The state folder, or a store that is shared, cannot be used."""
 
 
 class WeightsError(InhouseError):
@@ -267,7 +267,7 @@ class ModelLoading(Unavailable):
 
 
 class StateUnavailable(Unavailable):
-    """The state folder cannot be read or written now; the log says why."""
+    """The state folder, Redis or PostgreSQL cannot be read or written now; the log says why."""
 
     code = "state_unavailable"
 

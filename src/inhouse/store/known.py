@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 1.0
 _AGAIN_S = 0.5
+_PIECES = 5
 
 
 class Known:
@@ -109,6 +110,13 @@ class Known:
                 self.trouble = f"PostgreSQL cannot be asked for keys: {type(error).__name__}"
             self._ended.wait(_AGAIN_S)
 
+    def _wait(self, connection: psycopg.Connection[Any]) -> None:
+        """Until somebody tells of a change, it is time to look, or all ends."""
+        for _ in range(_PIECES):
+            told = list(connection.notifies(timeout=LOOK_EVERY_S / _PIECES, stop_after=1))
+            if told or self._ended.is_set():
+                return
+
     def _listen(self) -> None:
         """Until it breaks."""
         import psycopg
@@ -118,16 +126,10 @@ class Known:
                 connection.execute(f"LISTEN {CHANNEL}")
                 while not self._ended.is_set():
                     self.look()
-                    _wait(connection)
+                    self._wait(connection)
         except psycopg.Error as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise StateError(f"PostgreSQL at {self._address.shown} cannot be used: {lines[0][:200]}") from error
-
-
-def _wait(connection: psycopg.Connection[Any]) -> None:
-    """Until somebody tells of a change, or it is time to look."""
-    for _ in connection.notifies(timeout=LOOK_EVERY_S, stop_after=1):
-        pass
 
 
 class KnownKeys:
