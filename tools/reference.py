@@ -87,7 +87,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.EngineError: "the engine failed or broke off; it is started again by itself",
     errors.Unavailable: "the model did not load, or too many connections are open",
     errors.ModelLoading: "the model still loads; `Prefer: wait=60` waits for it",
-    errors.StateUnavailable: "the state folder, Redis or PostgreSQL cannot be read or written; the gateway's log says why",
+    errors.StateUnavailable: "the state folder, Redis or PostgreSQL cannot be used; the gateway's log says why",
     errors.AuditUnavailable: "the audit cannot be written, and `audit.on_failure` is `refuse`",
     errors.ShuttingDown: "the gateway is about to stop",
     errors.WaitedTooLong: "no slot became free within `queue_wait_max`, or what the client allows for waiting",
