@@ -22,6 +22,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "hf_engine"))
 
 import tiny_models
+from tests.weights import hub_server
+from tests.weights.hub_server import Repo
 
 import engine_programs
 from inhouse.engines.table import ENGINES
@@ -216,6 +218,27 @@ def test_weights_that_the_engine_does_not_read(tmp_path: Path) -> None:
         running.stop()
     assert "TGI does not read GGUF" in reason
     assert "`llamacpp`" in reason
+
+
+def test_a_repository_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is fetched and checked here; the engine gets the path, and answers."""
+    weights = tiny_models.llama(tmp_path / "tiny")
+    with hub_server.serving() as hub:
+        hub.repos["acme/tiny"] = Repo({file.name: file.read_bytes() for file in weights.iterdir()})
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}.items():
+            monkeypatch.setenv(name, value)
+        text = "models: {chat: {source: 'hf://acme/tiny', engine: vllm}}"
+        running = started_with(tmp_path / "bin", tmp_path, text)
+        try:
+            running.wait_for(event="replica", state="ready")
+            own = next(command(pid) for pid in descendants(running.process.pid) if engine_of(pid) == "vllm")
+            with openai.OpenAI(base_url=running.base_url, api_key=KEY, max_retries=0, timeout=30) as client:
+                assert chat(client, "chat", max_tokens=2).choices
+        finally:
+            running.stop()
+    folder = Path(own.split(" serve ")[1].split(" ")[0])
+    assert folder.is_relative_to(tmp_path / "hf")
+    assert (folder / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
 
 
 def test_a_gpu_that_is_too_small(tmp_path: Path) -> None:
