@@ -158,6 +158,21 @@ def test_a_bundle_goes_through_a_pipe_into_a_folder(puller: Puller, tmp_path: Pa
     assert "--to FOLDER" in site.run("models", "unbundle", str(puller.folder / "all.tar")).err
 
 
+def test_a_short_name_travels_as_what_it_stood_for(puller: Puller, tmp_path: Path) -> None:
+    """The site may have another machine, for which the name would stand for another file."""
+    entry = "house: {repository: acme/tiny-GGUF, files: {Q8_0: {file: tiny-Q8_0.gguf, bytes: 1 MB}}, licence: mit}\n"
+    (puller.folder / "names.yaml").write_text(entry)
+    stack = "weights: {catalogue: ./names.yaml}\nmodels: {chat: {source: house}}\n"
+    (puller.folder / "inhouse.yaml").write_text(stack)
+    assert listed(puller)[0]["models"] == ["chat"]
+    (model,) = json.loads(puller.run("models", "bundle", "chat", "--out", "b.tar", "--json").out)["models"]
+    assert (model["name"], model["source"]) == ("chat", SOURCE)
+    site = elsewhere(tmp_path)
+    assert site.run("models", "unbundle", str(puller.folder / "b.tar")).code == 0
+    assert site.run("pull", SOURCE, "--offline").code == 0
+    assert json.loads(puller.run("models", "rm", "chat", "--json").out)["bytes"] == len(MODEL)
+
+
 def test_damage_never_travels(puller: Puller) -> None:
     """Neither out of the cache into a bundle, nor out of a bundle into a cache."""
     puller.run("models", "bundle", SOURCE, "--out", "good.tar")

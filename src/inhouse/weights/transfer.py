@@ -7,6 +7,7 @@ caller is interrupted (Ctrl-C), the threads are told to end and the part stays.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +23,7 @@ from inhouse.weights.remote import Remote
 PAUSE_MAX_S = 30.0
 HASHED_AT_ONCE_BYTES = 64 * 2**20
 _TELL_S = 0.1
-_END_S = 2.0
+_END_S = 1.0
 
 Told = Callable[[int], None]
 """Called with the bytes of the file that are here."""
@@ -57,9 +58,10 @@ def transfer(remote: Remote, part: Part, ranges: Ranges, spec: WeightsSpec, told
                 return {kind: hasher.hexdigest() for kind, hasher in hashers.items()}
     finally:
         work.stop.set()
+        end_s = time.monotonic() + _END_S  # of all together: one that waits for a silent server writes nothing any more
         for thread in threads:
             with suppress(RuntimeError):
-                thread.join(_END_S)
+                thread.join(max(0.0, end_s - time.monotonic()))
 
 
 class _Work:
