@@ -22,7 +22,6 @@ from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
-from inhouse.runtime_models import in_thread, serve_model
 from inhouse.runtime_sockets import socket_folder
 from inhouse.runtime_stores import StoreWatch, share_answers, troubles_of
 from inhouse.store.stores import Stores
@@ -32,8 +31,7 @@ from inhouse.telemetry.log import Log, place_of
 from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
-from inhouse.weights.sources import is_here, obtain
-from inhouse.weights.wanted import silent, wanted_of
+from inhouse.threads import in_thread
 
 TICK_S = 0.25
 BOOKED_AT_ONCE = 256
@@ -94,9 +92,7 @@ class Parts:
 @contextlib.asynccontextmanager
 async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Report], None]) -> AsyncIterator[Parts]:
     """The parts, alive until the block ends: keys open, engines starting, clock ticking. Raises InhouseError."""
-    for spec in stack.models.values():  # a file that is not there is a mistake to be told before all else
-        if spec.source is not None and not spec.queued and is_here(spec.source):
-            obtain(spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent))
+    _look_for_files(stack)
     async with contextlib.AsyncExitStack() as exits:
         log = Log(level=stack.log.level, form=stack.log.format)
         exits.callback(log.close)
@@ -165,6 +161,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
                 parts.sweepers.append(fleet.sweep)
                 coroutine = fleet.run()
             else:
+                from inhouse.runtime_models import serve_model
+
                 coroutine = serve_model(
                     lanes[name],
                     spec,
@@ -253,6 +251,19 @@ def hand_on(parts: Parts) -> None:
     parts.metrics.flush()
     parts.audit.flush()
     parts.log.flush()
+
+
+def _look_for_files(stack: Stack) -> None:
+    """A file that is not there is a mistake to be told before all else. Raises WeightsError."""
+    here = [spec for spec in stack.models.values() if spec.source is not None and not spec.queued]
+    if not here:
+        return
+    from inhouse.weights.sources import is_here, obtain
+    from inhouse.weights.wanted import silent, wanted_of
+
+    for spec in here:
+        if spec.source is not None and is_here(spec.source):
+            obtain(spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent))
 
 
 async def _tick(parts: Parts) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from inhouse.config import ModelSpec, WeightsSpec
 from inhouse.core import FetchReport, ReplicaReport, Report
@@ -26,6 +25,7 @@ from inhouse.engines.replica import Replica
 from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError, WeightsError
+from inhouse.threads import in_thread
 from inhouse.weights.apart import obtain_apart
 from inhouse.weights.catalogue import Machine
 from inhouse.weights.identity import identity
@@ -109,28 +109,3 @@ async def _obtained(source: str, wanted: Wanted) -> Path:
         with contextlib.suppress(WeightsError):
             return await in_thread(lambda: obtain(source, replace(wanted, offline=True)).path)
     return await obtain_apart(source, wanted)
-
-
-async def in_thread(work: Callable[[], _T]) -> _T:
-    """Runs `work` in a daemon thread: a download that hangs never keeps the process from ending."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[_T] = loop.create_future()
-
-    def settle(value: _T | None, error: BaseException | None) -> None:
-        if result.done():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(cast(_T, value))
-
-    def run() -> None:
-        try:
-            value, error = work(), None
-        except Exception as failure:  # noqa: BLE001 - handed to the waiter
-            value, error = None, failure
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, value, error)
-
-    threading.Thread(target=run, daemon=True, name="weights").start()
-    return await result

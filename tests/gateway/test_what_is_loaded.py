@@ -62,12 +62,22 @@ tenants: {acme: {limits: {requests_per_minute: 10}}}
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_a_gateway_without_the_settings_that_need_them(tmp_path: Path, stack: str) -> None:
     """It serves without what only other settings, commands and processes need."""
+    loaded = loaded_by(tmp_path, stack)
+    assert "inhouse.gateway.server" in loaded
+    assert loaded & ONLY_ON_DEMAND.keys() == set()
+
+
+def test_a_gateway_that_starts_no_engine(tmp_path: Path) -> None:
+    """It knows nothing of weights, nor of how an engine is started with them."""
+    loaded = loaded_by(tmp_path, STACKS["endpoints"])
+    assert {"inhouse.weights.sources", "inhouse.weights.look", "inhouse.engines.replica"} & loaded == set()
+
+
+def loaded_by(tmp_path: Path, stack: str) -> set[str]:
     file = tmp_path / "inhouse.yaml"
     file.write_text(f"gateway: {{port: 0}}\nstate_dir: {tmp_path / 'state'}\n{stack}\n")
     done = subprocess.run(
         [sys.executable, "-c", REPORTER, str(file)], capture_output=True, text=True, timeout=60, check=True
     )
     line = next(line for line in done.stdout.splitlines() if line.startswith("modules "))
-    loaded = set(json.loads(line.removeprefix("modules ")))
-    assert "inhouse.gateway.server" in loaded
-    assert loaded & ONLY_ON_DEMAND.keys() == set()
+    return set(json.loads(line.removeprefix("modules ")))

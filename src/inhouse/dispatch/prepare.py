@@ -32,7 +32,8 @@ async def prepare(
     if lane.lacks:
         check(lane, call)
     terms = quotas.terms(identity, lane.model)
-    call = limit_answers(lane, call, entry, notes)
+    if lane.fit.answer_tokens_max is not None:
+        call = limit_answers(lane, call, entry, notes)
     prompts = Prompts(lane, call)
     if call.may_trim or lane.fit.policy != "reject":
         call = await fit_prompts(lane, call, prompts, entry, notes)

@@ -63,8 +63,11 @@ async def _held(
             share = _share(lane, call, terms, prompts)
             jobs = tuple([job if job.answer_tokens_max is not None else _limited(job, share) for job in call.jobs])
             return await _held(quotas, identity, lane, msgspec.structs.replace(call, jobs=jobs), terms, prompts)
-        longest = max(longest, job.answer_tokens_max)
+        if job.answer_tokens_max > longest:
+            longest = job.answer_tokens_max
     bound = Bound(prompts.most, longest, len(call.jobs))
+    if quotas.at_hand:
+        return call, bound, quotas.reserve(identity, lane.model, bound, terms)
     return call, bound, await quotas.reserve_soon(identity, lane.model, bound, terms)
 
 

@@ -31,10 +31,10 @@ from inhouse.gateway.apis import APIS
 from inhouse.gateway.aside import Aside
 from inhouse.gateway.batch_files import write_results
 from inhouse.runtime import Parts
-from inhouse.runtime_models import in_thread
 from inhouse.store.batches import Batches, BatchRecord
 from inhouse.store.blobs import Blobs
 from inhouse.telemetry.log import place_of
+from inhouse.threads import in_thread
 from inhouse.wire import batches as wire
 from inhouse.wire.batches import Line
 

@@ -16,8 +16,8 @@ from inhouse.core import Identity
 from inhouse.core_batch import BatchObject
 from inhouse.errors import BadRequest, Conflict, NotFound
 from inhouse.gateway.body import read_body
-from inhouse.runtime_models import in_thread
 from inhouse.store.batches import Batches, BatchRecord, Caller
+from inhouse.threads import in_thread
 from inhouse.wire import batches as wire
 from inhouse.wire.batches import BatchList
 

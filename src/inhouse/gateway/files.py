@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from inhouse.config.batches import BatchesSpec
 from inhouse.core import Identity
 from inhouse.errors import BadRequest, BodyTooLarge, NotFound, UnsupportedMedia
-from inhouse.runtime_models import in_thread
 from inhouse.store.batches import Batches, FileRecord
 from inhouse.store.blobs import CHUNK_BYTES, Blobs
+from inhouse.threads import in_thread
 from inhouse.wire.batches import FileDeleted, FileList, FileObject
 
 PURPOSES = ("batch", "user_data", "assistants", "fine-tune", "vision", "evals")

@@ -93,6 +93,8 @@ class Quotas:
         self._stack = stack
         self._ledger = ledger
         self._asked = ledger if isinstance(ledger, AskedLedger) else None
+        self.at_hand = self._asked is None
+        """Nothing has to be asked over a network: `reserve` is as good as `reserve_soon`."""
         self._clock = clock
         self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []

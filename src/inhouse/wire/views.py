@@ -24,7 +24,7 @@ _USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
 
 
 class _Document(msgspec.Struct):
-    choices: list[msgspec.Raw]
+    choices: msgspec.Raw
     usage: EngineUsage
 
 
