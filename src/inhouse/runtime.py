@@ -23,7 +23,7 @@ from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of, tell_of_outliers
 from inhouse.runtime_sockets import socket_folder
-from inhouse.runtime_stores import StoreWatch, share_answers, troubles_of
+from inhouse.runtime_stores import StoreWatch, share_answers, share_hints, troubles_of
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
@@ -129,6 +129,10 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         )
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
+        hints = stores.hints()
+        if hints is not None:
+            exits.callback(hints.close)
+            tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics, hints.tell)
         shared = list(share_answers(stack, lanes, environ))
         for answers in shared:
             exits.push_async_callback(answers.close)
@@ -143,6 +147,8 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         tasks = [
             asyncio.create_task(_tick(parts), name="tick"),
         ]
+        if hints is not None:
+            tasks.append(asyncio.create_task(share_hints(hints, stack, lanes), name="hints"))
         if opened.checkpoint is not None:
             tasks.append(asyncio.create_task(_checkpoint(opened.checkpoint), name="checkpoint"))
         for index, (name, spec) in enumerate(stack.models.items()):

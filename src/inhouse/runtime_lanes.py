@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from inhouse.admission.context_fit import Fit
 from inhouse.admission.fair import FairQueue
@@ -107,9 +107,14 @@ def _queue(name: str, spec: ModelSpec) -> FairQueue:
     )
 
 
-def tell_of_outliers(lanes: Mapping[str, Lane], log: Log, metrics: Metrics) -> None:
-    """Endpoints that were left out since the last call, as outliers or by their breaker, for the log and the metrics;
-    to be called about once a second."""
+def tell_of_outliers(
+    lanes: Mapping[str, Lane],
+    log: Log,
+    metrics: Metrics,
+    others: Callable[[str, str], None] = lambda model, endpoint: None,
+) -> None:
+    """Endpoints that were left out since the last call, as outliers or by their breaker, for the log, the metrics and
+    other gateways; to be called about once a second."""
     for lane in lanes.values():
         router = lane.router
         if router is not None and router.ejections:
@@ -118,3 +123,4 @@ def tell_of_outliers(lanes: Mapping[str, Lane], log: Log, metrics: Metrics) -> N
                 facts = {"reason": one.reason, "for_s": round(one.until_s - time.monotonic(), 1)}
                 log.event("warning", "endpoint left out", model=lane.model, endpoint=one.endpoint_id, **facts)
                 metrics.ejected(lane.model, one.endpoint_id, one.kind)
+                others(lane.model, one.endpoint_id)

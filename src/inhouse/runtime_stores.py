@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from inhouse.config import Stack
 from inhouse.dispatch.cache_shared import SharedAnswers
 from inhouse.dispatch.lane import Lane
-from inhouse.errors import StackError
+from inhouse.errors import StackError, StateError
+from inhouse.store.hints import Hints
 from inhouse.store.redis_link import link_of
 from inhouse.store.stores import Opened
 from inhouse.telemetry.log import Log
 from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.stores import StoreGauges, StoreReading
 from inhouse.tenancy.quotas import Quotas
+
+_HINTS_EVERY_S = 1.0
 
 
 class StoreWatch:
@@ -69,3 +74,15 @@ def share_answers(stack: Stack, lanes: Mapping[str, Lane], environ: Mapping[str,
             bytes_max=spec.shared_bytes_max,
         )
         yield lane.flights.shared
+
+
+async def share_hints(hints: Hints, stack: Stack, lanes: Mapping[str, Lane]) -> None:
+    """Once a second: what others have left out is left out here with its first failure. Engines that are started here
+    have names that mean nothing elsewhere, and are passed over."""
+    while True:
+        await asyncio.sleep(_HINTS_EVERY_S)
+        with contextlib.suppress(StateError):
+            for model, endpoint in await asyncio.to_thread(hints.exchange):
+                lane = lanes.get(model)
+                if lane is not None and lane.router is not None and stack.models[model].source is None:
+                    lane.router.warn(endpoint)

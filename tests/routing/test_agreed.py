@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from inhouse.core import Endpoint
-from inhouse.routing.router import Pick, RouteAsk, Router, RouterSettings
+from inhouse.routing.router import Outcome, Pick, RouteAsk, Router, RouterSettings
 
 GATEWAYS = 3
 
@@ -106,3 +106,37 @@ def test_a_prompt_without_a_block_is_spread_by_load() -> None:
         router.started(pick, 0.0)
         found.append(pick.endpoint_id)
     assert len(set(found)) == 3
+
+
+def test_an_endpoint_that_another_gateway_left_out() -> None:
+    """One failure here is enough, met before the hint or after; a success forgets it, and without one it takes as many
+    as ever."""
+    endpoints = fleet(2)
+    for met, warned, succeeds, expected in (
+        (True, True, False, 1),
+        (False, True, False, 1),
+        (True, True, True, 5),
+        (True, False, False, 5),
+    ):
+        router = Router(RouterSettings(failures_max=5, open_s=60.0))
+        if met:
+            assert router.pick(RouteAsk(), endpoints, 0.0) is not None
+        if warned:
+            router.warn(endpoints[0].id)
+        if succeeds:
+            _sent(router, endpoints, "ok")
+        failures = 0
+        while _sent(router, endpoints, "failed"):
+            failures += 1
+        assert failures == expected
+
+
+def _sent(router: Router, endpoints: list[Endpoint], outcome: Outcome) -> bool:
+    """One request to the first endpoint; False where nothing is sent there any more."""
+    ask = RouteAsk(excluded=frozenset({endpoints[1].id}))
+    pick = router.pick(ask, endpoints, 0.0)
+    if pick is None:
+        return False
+    router.started(pick, 0.0)
+    router.ended(pick, outcome, 0.0)
+    return True

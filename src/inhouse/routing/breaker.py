@@ -70,6 +70,11 @@ class Breaker:
         if probe or self.failures >= self._failures_max:
             self._open(now_s)
 
+    def warned(self) -> None:
+        """Somebody else has given the endpoint up: one failure here is enough to open it. A success forgets that."""
+        if not self._opened:
+            self.failures = max(self.failures, self._failures_max - 1)
+
     def _open(self, now_s: float) -> None:
         self.open_until_s = now_s + min(self._open_s * 2.0 ** min(self._opened, 60), self._open_s_max)
         self._opened += 1

@@ -52,6 +52,8 @@ class Router:
         self._index = PrefixIndex(settings.prefix_blocks_max)
         self._sessions: dict[str, Known] = {}
         self._known: dict[str, Known] = {}
+        self._warned: set[str] = set()
+        """Those of which others told before they were met here."""
         self._lineup = Lineup(())
         self._picks = 0
         self._judged_s = 0.0
@@ -151,6 +153,14 @@ class Router:
         known = self._known.get(endpoint_id)
         return known.refusal(now_s) if known is not None else None
 
+    def warn(self, endpoint_id: str) -> None:
+        """Another gateway has left this endpoint out."""
+        known = self._known.get(endpoint_id)
+        if known is not None:
+            known.breaker.warned()
+        elif len(self._warned) < _SLACK:
+            self._warned.add(endpoint_id)
+
     def _left_out(self, ejections: list[Ejection]) -> None:
         self.ejections = [*self.ejections, *ejections][-100:]
 
@@ -207,6 +217,9 @@ class Router:
         )
         known.picked = -self._random.random()
         self._known[endpoint.id] = known
+        if endpoint.id in self._warned:
+            self._warned.discard(endpoint.id)
+            known.breaker.warned()
         return known
 
     def _sweep(self, endpoints: Sequence[Endpoint]) -> None:

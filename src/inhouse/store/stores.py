@@ -35,6 +35,7 @@ from inhouse.store.sqlite import SqliteStore
 from inhouse.store.usage_buffer import BufferedBook
 
 if TYPE_CHECKING:
+    from inhouse.store.hints import Hints
     from inhouse.store.known import Known
     from inhouse.store.postgres_link import PostgresAddress, PostgresLink
     from inhouse.store.redis_scripts import RedisScripts
@@ -180,6 +181,14 @@ class Stores:
         from inhouse.store.redis_scripts import RedisScripts
 
         return RedisScripts(link_of(self.store.redis, self.environ, "store.redis"))
+
+    def hints(self) -> Hints | None:
+        """None where gateways have nothing through which to tell each other."""
+        if not self.store.redis.is_set:
+            return None
+        from inhouse.store.hints import Hints
+
+        return Hints(self.redis_scripts(), prefix=self.store.redis.prefix)
 
     def _postgres(self) -> PostgresLink:
         from inhouse.store.postgres_link import PostgresLink
