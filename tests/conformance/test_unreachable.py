@@ -20,7 +20,6 @@ ENGINE_PATHS = [
     "/embeddings",
     "/rerank",
     "/reranking",
-    "/v1/rerank",
     "/v1/reranking",
     "/models",
     "/models/load",
