@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import signal
 
+import redis as redis_client
 from pool import LEASE_S, Pool, Worker, chat, soon, until
 from proxy import proxy_to
 from rawhttp import Answer, Client, ask, post
 from streams import Streams, body_of, words_of
 
-from services import Service
+from services import Service, redis_server
 
 
 def said(data: bytes) -> str:
@@ -205,3 +206,53 @@ def test_without_redis_requests_are_refused_and_taken_again_later(pool: Pool, re
     redis.start()
     gateway.wait_for(event="replica", state="ready")
     assert ask(gateway, post(json.loads(chat()))).status == 200
+
+
+def test_an_answer_that_cannot_go_on_is_told_so(pool: Pool) -> None:
+    """By the rules of failover: log probabilities of a text that is cut anew are others. One error, and an end."""
+    pair = [pool.worker(tokens_per_s=30) for _ in range(2)]
+    gateway = pool.gateway()
+    with Client(gateway) as client:
+        client.send(post({**body_of("of the sea", 200), "logprobs": True}))
+        client.read_until(b'"content":"')
+        both(pool, pair[0], pair[1])[0].kill()
+        rest = client.read_until(b"\r\n0\r\n\r\n")
+    assert b"log probabilities were asked for" in rest
+    assert rest.count(b'"error"') == 1
+    until(lambda: not pool.leftovers(), "nothing is left in Redis")
+
+
+def test_a_redis_that_comes_back_empty(pool: Pool) -> None:
+    """Jobs that had not begun are handed over once more; an answer in the middle ends with an error, not in silence."""
+    worker = pool.worker(slots=1, tokens_per_s=20)
+    gateway = pool.gateway()
+    with Client(gateway) as begun, Client(gateway) as waiting:
+        begun.send(post(body_of("begun", 400)))
+        begun.read_until(b'"content":"')
+        waiting.send(post(body_of("waiting", 10)))
+        until(lambda: sum(":job:" in key for key in pool.leftovers()) == 2, "it waits in Redis")
+        pool.ask_redis("FLUSHALL")
+        rest = begun.read_until(b"\r\n0\r\n\r\n")
+        assert b"the queue has lost this request" in rest
+        assert said(waiting.answer().body) == words_of(body_of("waiting", 10))
+    until(lambda: answering(worker) == 0, "its engine was told")
+
+
+def test_a_cluster(pool: Pool) -> None:
+    """All keys of a model are in one slot: the same works on a Redis Cluster."""
+    folder = pool.folder / "cluster"
+    folder.mkdir()
+    with redis_server(folder, "--cluster-enabled", "yes") as node:
+        with redis_client.Redis(port=node.port) as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "it is whole")
+        pool.url = f"redis+cluster://127.0.0.1:{node.port}"
+        pair = [pool.worker(tokens_per_s=40) for _ in range(2)]
+        gateway = pool.gateway()
+        asked = body_of("of the sea", 50)
+        with Client(gateway) as client_of_it:
+            client_of_it.send(post(asked))
+            beginning = client_of_it.read_until(b'"content":"')
+            both(pool, pair[0], pair[1])[0].kill()
+            answer = beginning + client_of_it.read_until(b"\r\n0\r\n\r\n")
+        assert said(answer) == words_of(asked)

@@ -1,4 +1,4 @@
-"""Workers that are killed, frozen and stopped at random moments under load: no job is lost, none is answered twice.
+"""Workers and Redis killed, frozen and stopped at random moments under load: no job is lost, none answered twice.
 
 `STORM_S=300 pytest -s tests/queue/test_storm.py` makes it last longer; it prints what it saw.
 """
@@ -19,7 +19,7 @@ STORM_S = float(os.environ.get("STORM_S", "12"))
 SLOTS = 4
 
 
-async def test_workers_that_come_and_go(pool: Pool) -> None:
+async def test_workers_and_redis_that_come_and_go(pool: Pool) -> None:
     """Two gateways, three workers, a fault about every second: every stream is whole, word for word, and Redis is empty
     at the end."""
     pool.settings = "attempts_max: 100"
@@ -32,10 +32,13 @@ async def test_workers_that_come_and_go(pool: Pool) -> None:
         while time.monotonic() < end_s:
             await (one if draw.random() < 0.5 else other).heard(draw.randint(40, 90))
             victim = draw.randrange(len(workers))
-            fault = draw.choice(["kill", "kill", "freeze", "stop"])
+            fault = draw.choice(["kill", "kill", "kill", "freeze", "freeze", "stop", "redis"])
             faults[fault] += 1
             worker = workers[victim]
-            if fault == "freeze":
+            if fault == "redis":
+                await asyncio.to_thread(pool.redis.kill)
+                await asyncio.to_thread(pool.redis.start)
+            elif fault == "freeze":
                 worker.tell(signal.SIGSTOP)
                 await asyncio.sleep(draw.uniform(0.5, 2.0) * LEASE_S)  # some wake up in time, some do not
                 worker.tell(signal.SIGCONT)
