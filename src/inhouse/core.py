@@ -59,7 +59,7 @@ ANONYMOUS = Identity(key_id="anonymous")
 """The caller when authentication is off (`--no-auth`, loopback only)."""
 
 
-ReplicaState = Literal["loading", "ready", "restarting", "failed", "stopped", "unreachable"]
+ReplicaState = Literal["loading", "ready", "restarting", "failed", "asleep", "stopped", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class ReplicaReport:
     """The id of its endpoint."""
 
 
-EndpointState = Literal["ready", "loading", "draining", "unreachable"]
+EndpointState = Literal["ready", "loading", "asleep", "draining", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)

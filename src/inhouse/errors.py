@@ -19,7 +19,8 @@
         ├── HeadersTooLarge     431
         ├── QueueFull           429
         ├── RateLimited         429     QuotaExceeded
-        ├── Unavailable         503     ModelLoading, StateUnavailable, AuditUnavailable, ShuttingDown
+        ├── Unavailable         503     ModelLoading, ModelFailed, ModelDoesNotFit, MemoryFull,
+        │                               StateUnavailable, AuditUnavailable, ShuttingDown
         ├── WaitedTooLong       504
         ├── FirstTokenTimeout   504
         ├── TokenGapTimeout     504
@@ -264,6 +265,24 @@ class Unavailable(ApiError):
 
 class ModelLoading(Unavailable):
     code = "model_loading"
+
+
+class ModelFailed(Unavailable):
+    """Its engine does not start or does not stay; it is tried again by itself."""
+
+    code = "model_failed"
+
+
+class ModelDoesNotFit(Unavailable):
+    """It needs more memory than there ever is for it here."""
+
+    code = "model_does_not_fit"
+
+
+class MemoryFull(Unavailable):
+    """It is asleep, and models that are in use have the memory that it needs."""
+
+    code = "memory_full"
 
 
 class StateUnavailable(Unavailable):

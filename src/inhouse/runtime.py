@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from inhouse.config import Stack
 from inhouse.core import ANONYMOUS, Endpoint, Identity, ReplicaReport, Report
@@ -32,6 +33,9 @@ from inhouse.telemetry.metrics import LaneReading, Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
 from inhouse.threads import in_thread
+
+if TYPE_CHECKING:
+    from inhouse.runtime_residence import Keeper
 
 TICK_S = 0.25
 BOOKED_AT_ONCE = 256
@@ -73,6 +77,8 @@ class Parts:
     refresh_keys: Callable[[], None]
     """To be called after a key was changed here: it holds at once."""
     audit: Audit
+    keeper: Keeper | None = None
+    """Of the models that are started here; None where there are none."""
     request_ids: RequestIds = field(default_factory=RequestIds)
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
@@ -169,12 +175,15 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             else:
                 from inhouse.runtime_models import serve_model
 
+                if parts.keeper is None:
+                    parts.keeper = _keeper(stack, log, metrics)
                 coroutine = serve_model(
                     lanes[name],
                     spec,
                     stack.weights,
                     spec.source,
                     own,
+                    parts.keeper,
                     sweepers=parts.sweepers,
                     report=report,
                     tell=told,
@@ -232,6 +241,10 @@ def _told(parts: Parts, report: Callable[[Report], None], what: ReplicaReport) -
         flights.forget()  # when it is back, its weights may be others
     if what.state == "restarting":
         parts.metrics.restarted(what.model)
+    elif what.state == "failed" and parts.lanes[what.model].state == "failed":
+        parts.lanes[what.model].dismiss()
+    if parts.keeper is not None:
+        parts.keeper.soon()
     parts.log.event(
         "info" if what.reason is None else "error",
         f"engine {what.state}",
@@ -259,6 +272,15 @@ def hand_on(parts: Parts) -> None:
     parts.log.flush()
 
 
+def _keeper(stack: Stack, log: Log, metrics: Metrics) -> Keeper:
+    from inhouse.runtime_residence import keeper_of
+    from inhouse.telemetry.residence import ResidenceGauges
+
+    keeper = keeper_of(stack, log)
+    metrics.registry.register(ResidenceGauges(keeper.residence.budget_bytes, keeper.readings))
+    return keeper
+
+
 def _look_for_files(stack: Stack) -> None:
     """A file that is not there is a mistake to be told before all else. Raises WeightsError."""
     here = [spec for spec in stack.models.values() if spec.source is not None and not spec.queued]
@@ -280,6 +302,8 @@ async def _tick(parts: Parts) -> None:
         work = [lane.tick for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
+        if parts.keeper is not None:
+            work.append(parts.keeper.look)
         for one in [*work, parts.metrics.flush, parts.audit.flush]:
             try:
                 one()

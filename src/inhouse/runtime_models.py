@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,23 +17,28 @@ from inhouse.dispatch.upstream import shown_model
 from inhouse.engines import gpus
 from inhouse.engines.abilities import lacking
 from inhouse.engines.choices import choose
+from inhouse.engines.engine import Spec
 from inhouse.engines.gpu_memory import misfit
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.member import Member
-from inhouse.engines.replica import Replica
+from inhouse.engines.memory import fitted, planned_bytes, size_of
+from inhouse.engines.replica import Replica, without_folders
+from inhouse.engines.residence import Plan
 from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError, WeightsError
+from inhouse.runtime_residence import Keeper, Resident
 from inhouse.threads import in_thread
 from inhouse.weights.apart import obtain_apart
 from inhouse.weights.catalogue import Machine
 from inhouse.weights.identity import identity
 from inhouse.weights.look import read_path
 from inhouse.weights.sources import is_here, is_pinned, line_of, obtain
-from inhouse.weights.wanted import Wanted, wanted_of
+from inhouse.weights.wanted import Progress, Wanted, wanted_of
 
 _T = TypeVar("_T")
+_RETRY_FIRST_S, _RETRY_MAX_S = 5.0, 300.0
 
 
 async def serve_model(
@@ -42,62 +47,111 @@ async def serve_model(
     weights: WeightsSpec,
     source: str,
     folder: Path,
+    keeper: Keeper,
     *,
     sweepers: list[Callable[[], None]],
     report: Callable[[Report], None],
     tell: Callable[[ReplicaReport], None],
     fault: Callable[[BaseException], None],
 ) -> None:
-    """Fetches the weights of one model and keeps its replicas alive. Their sockets lie in `folder`.
+    """Fetches the weights of one model, and runs its replicas whenever the keeper has them loaded.
 
-    Each replica adds to `sweepers` what is to be called about once a second.
+    Their sockets lie in `folder`. Each replica adds to `sweepers` what is to be called about once a second. Weights
+    that cannot be had are tried again, ever more rarely.
     """
     loop = asyncio.get_running_loop()
 
     def progress(done_bytes: int, total_bytes: int | None) -> None:
         loop.call_soon_threadsafe(report, FetchReport(lane.model, done_bytes, total_bytes))
 
-    hardware = look(with_gpus=False)
-    machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
-    try:
-        wanted = wanted_of(spec, weights, ENGINES[spec.engine].formats, progress, machine)
-        file = await _obtained(source, wanted)
-        header = await in_thread(lambda: read_path(file))
-        known = known_of(header.context_tokens, header.pooling)
-        known_by = identity(file)
-        chosen = choose(hardware, replicas=spec.replicas, threads=spec.threads, batch=spec.batch, slots=spec.slots)
-        one = spec_of(lane.model, spec, file, known, chosen)
-        if lane.engine.on_gpu is not None:
-            cards = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
-            reason = misfit(lane.engine.on_gpu, one, header, cards)
-            if reason:
-                raise WeightsError(f"it does not fit: {reason}")
-    except InhouseError as error:
-        lane.failure = error.message
-        reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
+    pause_s = _RETRY_FIRST_S
+    while True:
+        try:
+            found = await _find(lane, spec, source, weights, progress, keeper)
+            break
+        except InhouseError as error:
+            lane.failure = without_folders(error.message)
+            reason = error.message if error.hint is None else f"{error.message}; {error.hint}"
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one model must not look like an endless download
+            lane.failure = reason = "an internal error while its weights were looked at"
+            fault(error)
+        lane.retry_s = loop.time() + pause_s
+        keeper.give_up(lane.model)
         tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=reason))
-        return
-    except Exception as error:  # noqa: BLE001 - a fault of ours in one model must not look like an endless download
-        lane.failure = "an internal error while its weights were looked at"
-        fault(error)
-        tell(ReplicaReport(model=lane.model, engine=spec.engine, state="failed", reason=lane.failure))
-        return
-    if lane.flights is not None and lane.engine.argv is not None:
-        argv = lane.engine.argv(one, Address(socket=""))
-        lane.flights.version = hashlib.sha256(known_by + repr(argv).encode()).digest()
-    lane.lacks = lacking(lane.engine, one.task, one.extra_args)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _RETRY_MAX_S)
+    lane.failure = ""
+    if lane.flights is not None:
+        lane.flights.version = found.version
+    lane.lacks = lacking(lane.engine, found.spec.task, found.spec.extra_args)
+    if not found.spec.embeddings and found.spec.task == "generate":
+        lane.lacks = {"embeddings": "its `embeddings` are off in inhouse.yaml", **lane.lacks}
     if lane.engine.calls_it is not None:
-        lane.shown_model = shown_model(lane.engine.calls_it(one), lane.model)
+        lane.shown_model = shown_model(lane.engine.calls_it(found.spec), lane.model)
     start_s = spec.start_timeout if "start_timeout" in spec.model_fields_set else lane.engine.start_s
-    async with asyncio.TaskGroup() as group:
-        for number in range(spec.replicas):
-            own = folder / str(number)
-            own.mkdir(mode=0o700)
-            member = Member(f"{lane.model}-{number}", lane.engine, one.slots, context_tokens=one.context_tokens)
-            lane.places.join(member)
-            replica = Replica(one, own, member, start_s_max=start_s, silence_s_max=spec.idle_timeout, report=tell)
-            sweepers.append(replica.sweep)
-            group.create_task(replica.run(), name=member.id)
+    replicas = []
+    for number in range(spec.replicas):
+        own = folder / str(number)
+        own.mkdir(mode=0o700)
+        one = found.spec
+        member = Member(f"{lane.model}-{number}", lane.engine, one.slots, context_tokens=one.context_tokens)
+        member.enter("asleep")
+        lane.places.join(member)
+        replica = Replica(
+            one,
+            own,
+            member,
+            start_s_max=start_s,
+            silence_s_max=spec.idle_timeout,
+            crashes_max=spec.crashes_max,
+            crash_pause_s=spec.crash_pause,
+            report=tell,
+        )
+        sweepers.append(replica.sweep)
+        replicas.append(replica)
+    hold_s = spec.load_wait if "load_wait" in spec.model_fields_set else start_s
+    resident = Resident(lane, found.plan, replicas, keeper, hold_s)
+    keeper.add(resident)
+    await resident.live()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A model whose weights are here."""
+
+    spec: Spec
+    plan: Plan
+    version: bytes
+    """Other weights or other flags have another one."""
+
+
+async def _find(
+    lane: Lane, said: ModelSpec, source: str, weights: WeightsSpec, progress: Progress, keeper: Keeper
+) -> _Found:
+    """Has the weights brought here and says what is to be started with them. Raises WeightsError."""
+    engine, hardware = lane.engine, look(with_gpus=False)
+    machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
+    file = await _obtained(source, wanted_of(said, weights, ENGINES[said.engine].formats, progress, machine))
+    header = await in_thread(lambda: read_path(file))
+    chosen = choose(hardware, replicas=said.replicas, threads=said.threads, batch=said.batch, slots=said.slots)
+    spec = spec_of(lane.model, said, file, known_of(header.context_tokens, header.pooling), chosen)
+    if engine.on_gpu is not None:
+        cards = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
+        reason = misfit(engine.on_gpu, spec, header, cards)
+        if reason:
+            raise WeightsError(f"it does not fit: {reason}")
+    facts = (header, size_of(file), hardware.cpu.features, said.replicas)
+    if said.slots is None and said.memory is None:
+        spec = fitted(engine, spec, *facts, keeper.residence.budget_bytes)
+    plan = Plan(
+        lane.model,
+        planned_bytes(engine, spec, *facts) if said.memory is None else said.memory,
+        pinned=said.pinned,
+        at_start=said.load == "at_start",
+        sleep_after_s=said.sleep_after,
+    )
+    argv = engine.argv(spec, Address(socket="")) if engine.argv is not None else None
+    return _Found(spec, plan, hashlib.sha256(identity(file) + repr(argv).encode()).digest())
 
 
 async def _obtained(source: str, wanted: Wanted) -> Path:

@@ -20,6 +20,7 @@ from inhouse.runtime_fleet import fleet_of
 from inhouse.runtime_lanes import lane_of
 from inhouse.runtime_models import serve_model
 from inhouse.runtime_queue import worker_of
+from inhouse.runtime_residence import Keeper, keeper_of
 from inhouse.runtime_sockets import socket_folder
 from inhouse.telemetry.log import Log, place_of
 
@@ -36,6 +37,7 @@ class WorkerParts:
     log: Log
     lanes: Mapping[str, Lane]
     workers: Mapping[str, Worker]
+    keeper: Keeper
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     draining: bool = False
     heartbeat_s: float = 0.0
@@ -76,7 +78,7 @@ async def working(
         exits.callback(log.close)
         lanes = {name: lane_of(name, spec) for name, spec in specs.items()}
         workers: dict[str, Worker] = {}
-        parts = WorkerParts(stack, log, lanes, workers)
+        parts = WorkerParts(stack, log, lanes, workers, keeper_of(stack, log))
         for name, lane in lanes.items():
             workers[name] = worker_of(
                 stack,
@@ -99,10 +101,14 @@ async def working(
 
 
 def _alone(spec: ModelSpec) -> ModelSpec:
-    """The model as a worker runs it: nothing queues here, and an answer that breaks off goes on through the queue."""
+    """The model as a worker runs it: nothing queues here, and an answer that breaks off goes on through the queue.
+
+    A worker takes jobs of models that are ready: one that slept would never be asked for.
+    """
     failover = spec.failover.model_copy(update={"enabled": False})
     cache = spec.cache.model_copy(update={"enabled": False})
     changes: dict[str, Any] = {"queued": False, "prefill_long": _ENDLESS, "failover": failover, "cache": cache}
+    changes |= {"load": "at_start", "sleep_after": None}
     return spec.model_copy(update=changes)
 
 
@@ -124,7 +130,16 @@ async def _engines(
         return
     weights = parts.stack.weights
     await serve_model(
-        lane, spec, weights, spec.source, folder, sweepers=parts.sweepers, report=report, tell=tell, fault=fault
+        lane,
+        spec,
+        weights,
+        spec.source,
+        folder,
+        parts.keeper,
+        sweepers=parts.sweepers,
+        report=report,
+        tell=tell,
+        fault=fault,
     )
 
 
@@ -136,7 +151,7 @@ async def _tick(parts: WorkerParts) -> None:
         work = [lane.tick for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
-        for one in work:
+        for one in [*work, parts.keeper.look]:
             try:
                 one()
             except InhouseError as error:

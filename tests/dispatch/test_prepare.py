@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any, cast
 
@@ -62,8 +63,8 @@ class FakeLane:
         self.counting = asyncio.Semaphore(4)
         self.counter = Engine()
 
-    def pool(self) -> Engine:
-        return self.counter
+    def asked(self) -> contextlib.AbstractContextManager[Engine]:
+        return contextlib.nullcontext(self.counter)
 
 
 def chat(*texts: str, **fields: Any) -> Call:

@@ -44,7 +44,14 @@ def weights_of(name: str, folder: Path) -> str:
 
 def stack(names: list[str], folder: Path) -> str:
     models = {
-        name: {"source": weights_of(name, folder), "engine": name, "slots": SLOTS, "context": CONTEXT, "threads": 1}
+        name: {
+            "source": weights_of(name, folder),
+            "engine": name,
+            "slots": SLOTS,
+            "context": CONTEXT,
+            "threads": 1,
+            "memory": "64 MiB",
+        }
         for name in names
     }
     return json.dumps({"models": models})

@@ -20,7 +20,8 @@ SPEC = Spec("chat", Path("/models/chat"), context_tokens=8192, slots=16, threads
 TCP = Address(host="0.0.0.0", port=8000)
 COMMANDS = {
     "llama-server": "llama-server --model /models/chat --alias chat --host 0.0.0.0 --port 8000 --ctx-size 131072 "
-    "--parallel 16 --batch-size 2048 --ubatch-size 512 --threads 8 --metrics --slots --jinja --embeddings",
+    "--parallel 16 --batch-size 2048 --ubatch-size 512 --threads 8 --metrics --slots --jinja --embeddings "
+    "--cache-ram 256 --ctx-checkpoints 4",
     "vllm": "vllm serve /models/chat --served-model-name chat --host 0.0.0.0 --port 8000 --max-model-len 8192 "
     "--max-num-seqs 16 --gpu-memory-utilization 0.9 --disable-uvicorn-access-log --enable-prompt-tokens-details",
     "sglang": "sglang serve --model-path /models/chat --served-model-name chat --host 0.0.0.0 --port 8000 "

@@ -201,7 +201,7 @@ def test_a_file_that_the_engine_refuses(start: Start, tmp_path: Path) -> None:
     assert "unknown model architecture: 'lla_a'" in reason
     answer = ask(gateway, post(chat()))
     assert answer.status == 503
-    assert answer.code in ("model_unavailable", "model_loading")
+    assert answer.code in ("model_failed", "model_loading")
     assert "retry-after" in answer.headers
     assert gateway.process.poll() is None
 

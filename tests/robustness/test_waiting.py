@@ -240,7 +240,7 @@ def test_a_model_that_loads(start: Start, tmp_path: Path) -> None:
     with Client(gateway) as client:
         client.send(post(chat(stream=True)))
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-        assert b": queued position=1\n\n" in client.read_until(b"\n\n")
+        assert b": queued position=1 model=loading" in client.read_until(b"\n\n")
         gate.touch()
         assert b"[DONE]" in client.answer_body()
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inhouse.admission.fair_room import Lack, Room
@@ -88,6 +88,8 @@ class FairQueue:
         """How many slots long tickets may hold."""
         self.serving = 0
         self.long_serving = 0
+        self.grants = 0
+        """How many there have been."""
         self._arrived = 0
         self._room = Room(
             requests_max=waiting_max,
@@ -180,6 +182,15 @@ class FairQueue:
         """Where several queues share slots: what the others have given to a tenant that waits here."""
         self._classes[priority].charge(tenant, counter)
 
+    def dismiss(self, error: Callable[[], Exception]) -> None:
+        """There is nothing to wait for any more: all that wait leave with an error, the earliest deadline first."""
+        waiting = sorted(entry for entry in self._deadlines if entry[2].waiting)
+        self._deadlines.clear()
+        for _, _, ticket in waiting:
+            self._classes[ticket.priority].discard(ticket)
+            self._waits_no_more(ticket)
+            ticket.wake(error())
+
     def position(self, ticket: Ticket) -> int:
         """About how many grants from now is this ticket's: 1 for the next, 0 if it does not wait. Costs O(tenants).
 
@@ -259,6 +270,7 @@ class FairQueue:
         ticket.granted_s = now_s
         self._granted_sum_s += now_s
         self.serving += 1
+        self.grants += 1
         self.long_serving += ticket.long
 
     def _waits_no_more(self, ticket: Ticket) -> None:

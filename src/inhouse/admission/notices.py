@@ -22,6 +22,8 @@ class Standing:
 
     position: int | None = None
     wait_s: float | None = None
+    doing: str = ""
+    """What is done meanwhile for a model that is not there yet, as in `model=loading`."""
 
 
 Tell = Callable[[Standing], None]
@@ -39,6 +41,8 @@ class Notices:
 
     def __init__(self, queue: FairQueue, every_s: float) -> None:
         self.every_s = every_s
+        self.doing: Callable[[], str] = str
+        """Says what is done while no slot is open."""
         self._queue = queue
         self._line: dict[Ticket, _Listener] = {}
 
@@ -53,17 +57,20 @@ class Notices:
     def tell(self, now_s: float) -> None:
         """Tells all that are due. While no slot is open nothing moves, and there is no pace to guess a wait by."""
         left = _TENANTS_LOOKED_AT
-        pace_s = self._queue.pace_s(now_s) if self._queue.capacity else None
-        for ticket in self._due(now_s):
+        open_ = self._queue.capacity > 0
+        pace_s = self._queue.pace_s(now_s) if open_ else None
+        due = self._due(now_s)
+        doing = self.doing() if due and not open_ else ""
+        for ticket in due:
             listener = self._line.pop(ticket)
             listener.due_s = now_s + self.every_s
             self._line[ticket] = listener
             if left <= 0:
-                listener.tell(Standing())
+                listener.tell(Standing(doing=doing))
                 continue
             left -= 1 + self._queue.tenants_waiting
             position = self._queue.position(ticket)
-            listener.tell(Standing(position, None if pace_s is None else pace_s * position))
+            listener.tell(Standing(position, None if pace_s is None else pace_s * position, doing))
 
     def _due(self, now_s: float) -> list[Ticket]:
         found = []

@@ -134,6 +134,8 @@ class Announcer:
             self._say("restart", f"{model}: {report.reason or 'the engine ended'}", "bold yellow")
         elif report.state == "ready":
             self._say("ready", running(report), "bold green")
+        elif report.state == "asleep":
+            self._say("asleep", f"{report.endpoint or model}, until a request asks for it")
         elif report.state == "unreachable":
             self._say("lost", f"{report.endpoint} of {model}: {report.reason or 'no answer'}", "bold yellow")
         elif report.state == "failed":

@@ -105,6 +105,7 @@ def _row(name: str, spec: dict[str, Any], entry: dict[str, Any] | None) -> dict[
         "state": said.get("state") if entry is not None else "not running",
         "context": said.get("context_tokens", said.get("context")),
         "slots": said.get("slots"),
+        "why": said.get("reason"),
     }
 
 
@@ -114,9 +115,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("MODEL", "ENGINE", "SOURCE", "STATE", "CONTEXT", "SLOTS"):
+    titles = ["MODEL", "ENGINE", "SOURCE", "STATE", "CONTEXT", "SLOTS"]
+    if any(row["why"] for row in rows):
+        titles.append("WHY")  # something failed
+    for title in titles:
         table.add_column(title, overflow="fold", justify="right" if title in ("CONTEXT", "SLOTS") else "left")
     for row in rows:
-        table.add_row(*(Text("-" if value is None else str(value)) for value in row.values()))
+        cells = list(row.values())[: len(titles)]
+        table.add_row(*(Text("-" if value is None else str(value)) for value in cells))
     wide = None if sys.stdout.isatty() else 500  # a pipe has no width
     Console(width=wide).print(table)

@@ -57,6 +57,22 @@ Duration = Annotated[
     Quantity("duration"),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}]}),
 ]
+MaybeSize = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value is None else parse_size(value)),
+    Quantity("size"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN}, {"type": "null"}]}
+    ),
+]
+MaybeDuration = Annotated[
+    float | None,
+    BeforeValidator(lambda value: None if value is None else parse_duration(value)),
+    Quantity("duration"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION_PATTERN}, {"type": "null"}]}
+    ),
+]
 Percent = Annotated[
     float,
     BeforeValidator(parse_percent),

@@ -22,7 +22,10 @@ EngineName = Literal[
 ]
 """Of each there is a row in `engines/table.ENGINES`."""
 
-_OF_A_SOURCE = ("replicas", "batch", "engine_binary", "engine_args", "gpus", "gpu_memory", "quantization")
+_OF_A_SOURCE = (
+    "replicas", "batch", "embeddings", "prompt_cache", "engine_binary", "engine_args", "gpus", "gpu_memory",
+    "quantization", "load", "pinned", "sleep_after", "memory", "crashes_max", "crash_pause",
+)  # fmt: skip
 _ENDPOINT = re.compile(
     r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
     r"|unix:/[^\s?#]+"

@@ -18,10 +18,23 @@ from inhouse.config.batches import BatchesSpec
 from inhouse.config.cache import CacheSpec
 from inhouse.config.deploy import DeploySpec, ModelDeploySpec
 from inhouse.config.failover import FailoverSpec
-from inhouse.config.fields import Count, Duration, MaybeCount, ModelName, Percent, Section, Size, contradiction, setting
+from inhouse.config.fields import (
+    Count,
+    Duration,
+    MaybeCount,
+    MaybeDuration,
+    MaybeSize,
+    ModelName,
+    Percent,
+    Section,
+    Size,
+    contradiction,
+    setting,
+)
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
+from inhouse.config.memory import MemorySpec, check_residence
 from inhouse.config.queue import QueueSpec
 from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
@@ -117,9 +130,37 @@ class ModelSpec(Section):
         None, "Tokens of prompts that are read at a time, between the tokens of those who stream; 512 or 2048.",
         unit="tokens", example=1024, ge=512, le=65_536,
     )  # fmt: skip
-    load_wait: Duration = setting(
-        0.0, "How long a request may wait for a model that still loads before it is told 503.", unit="seconds"
+    embeddings: bool = setting(
+        True, "Whether a model that generates answers `/v1/embeddings` too, for which llama.cpp sets memory aside."
     )
+    prompt_cache: Size = setting(
+        256 * MIB, "Memory of one replica of llama.cpp for prompts whose slot others took.", unit="bytes"
+    )
+    load: Literal["at_start", "on_first_use"] = setting(
+        "at_start", "When it is loaded; at the start only while there is room, and else on first use as well."
+    )
+    pinned: bool = setting(False, "Whether it is loaded at the start and stays, whatever other models need.")
+    sleep_after: MaybeDuration = setting(
+        None, "How long it may idle before it is put to sleep; without a time it stays until another needs the room.",
+        unit="seconds", example="10 min", gt=0,
+    )  # fmt: skip
+    memory: MaybeSize = setting(
+        None, "What it is planned with, all replicas together, in place of what its header says.", unit="bytes",
+        example="3 GiB",
+    )  # fmt: skip
+    crashes_max: Count = setting(
+        5, "Ends of an engine in a row, each within a minute, after which it is left alone.", unit="ends", ge=1, le=1000
+    )
+    crash_pause: Duration = setting(
+        30.0,
+        "How long it is then left alone, at first; each time twice as long, up to ten times.",
+        unit="seconds",
+        gt=0,
+    )
+    load_wait: Duration = setting(
+        0.0, "How long a request may wait for a model that loads; for one that slept, `start_timeout` if not set.",
+        unit="seconds",
+    )  # fmt: skip
     queue_requests_max: Count = setting(
         256, "Requests that may wait for a slot; one more is told 429.", unit="requests", ge=0, le=1_000_000
     )
@@ -285,6 +326,7 @@ class Stack(Section):
     )
     audit: AuditSpec = Field(default_factory=AuditSpec, description="The record of who did what.")
     explain: ExplainSpec = Field(default_factory=ExplainSpec, description="What is remembered of the last requests.")
+    memory: MemorySpec = Field(default_factory=MemorySpec, description="Memory that the models of this machine share.")
     routes: dict[ModelName, RouteSpec] = Field(
         default_factory=dict, description="Names that clients send and the models that answer to them."
     )
@@ -342,6 +384,7 @@ class Stack(Section):
                     f"expected form: {SOURCE_FORMS}; or `endpoints: [http://host:port]` for engines that run already",
                 )
             check_place(name, spec)
+            check_residence(name, spec)
         check_names({name: spec.source for name, spec in self.models.items()}, self.weights.catalogue)
         return self
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,20 @@ from inhouse.core import ReplicaState
 from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
+from inhouse.dispatch.sleeper import Sleeper
 from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
 from inhouse.engines.engine import Ability, Engine
 from inhouse.engines.http import Pool
-from inhouse.errors import ApiError, EngineError, ModelLoading, ModelNotFound, Unavailable, WaitedTooLong
+from inhouse.errors import (
+    ApiError,
+    EngineError,
+    MemoryFull,
+    ModelFailed,
+    ModelLoading,
+    ModelNotFound,
+    Unavailable,
+    WaitedTooLong,
+)
 from inhouse.routing.router import Router
 from inhouse.wire.call import Job
 
@@ -31,7 +42,7 @@ _TELLING_BYTES = 1024
 CONTEXT_UNKNOWN = 1 << 30
 _SMOOTHING = 0.1
 _COUNTING_MAX = 4
-_BEST_FIRST: tuple[ReplicaState, ...] = ("ready", "loading", "restarting", "failed", "unreachable", "stopped")
+_BEST_FIRST: tuple[ReplicaState, ...] = ("ready", "loading", "restarting", "failed", "asleep", "unreachable", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,12 @@ class Lane:
     """What its engines cannot do, each with the reason."""
     preparing: str = ""
     failure: str = ""
+    retry_s: float | None = None
+    """When what failed is tried again, on the event loop's clock."""
+    sleeper: Sleeper | None = None
+    """Who wakes the model; None for one that runs elsewhere, or whose weights are not here yet."""
+    asking: int = 0
+    """Short questions to its engines, beside the slots."""
     watches: set[Watch] = field(default_factory=set)
     """Of the jobs that wait or run now."""
     failover: Failover | None = None
@@ -89,11 +106,16 @@ class Lane:
         return self.places.any_ready
 
     @property
+    def takes(self) -> bool:
+        """Whether a request that comes now is answered or held: it is ready, or will be woken."""
+        return self.places.any_ready or (self.sleeper is not None and self.sleeper.holds)
+
+    @property
     def admits(self) -> bool:
         """Whether a request is taken now: a replica is ready, or it may wait for one, or for a worker, on its way."""
         if self.queued is not None and self.queued.away:
             return False
-        return self.places.any_ready or (self.load_wait_s > 0 and not self.failure)
+        return self.takes or (self.load_wait_s > 0 and not self.failure)
 
     @property
     def state(self) -> str:
@@ -160,6 +182,8 @@ class Lane:
         if self.ready:
             return wait_s
         load_wait_s = max(self.load_wait_s, prefer_wait_s)
+        if self.sleeper is not None:
+            load_wait_s = max(load_wait_s, self.sleeper.wanted())
         if wait_s < self.limits.wait_s:  # the client allows less; the queue's own limit is none of loading
             load_wait_s = min(load_wait_s, wait_s)
         if load_wait_s <= 0 or self.state == "failed" or (self.queued is not None and self.queued.away):
@@ -182,8 +206,12 @@ class Lane:
         """Why no slot can be had now."""
         state = self.state
         if state == "failed":
-            return Unavailable(
-                f"the model '{self.model}' did not load; its log and `inhouse models` say why", retry_after_s=30.0
+            return self.failed()
+        obstacle = "" if self.sleeper is None else self.sleeper.obstacle()
+        if obstacle:
+            return MemoryFull(
+                f"the model '{self.model}' is asleep and there is no room to load it: {obstacle}; retry later",
+                retry_after_s=_LOADING_RETRY_S,
             )
         if self.queued is not None:
             return Unavailable(self.queued.lack, retry_after_s=_LOADING_RETRY_S)
@@ -199,9 +227,54 @@ class Lane:
             retry_after_s=_LOADING_RETRY_S,
         )
 
+    @property
+    def why(self) -> str:
+        """Why it failed, in words for clients; "" where it did not."""
+        members = self.places.members.values()
+        return self.failure or next((one.told for one in members if one.said in ("failed", "loading") and one.told), "")
+
+    def failed(self) -> Unavailable:
+        """What requests are told of a model that does not load or does not stay."""
+        due = [self.retry_s, *(member.retry_s for member in self.places.members.values() if member.said == "failed")]
+        left_s = min((at_s for at_s in due if at_s is not None), default=0.0) - self.turns.now_s()
+        retry_s = max(1.0, left_s)
+        return ModelFailed(
+            f"the model '{self.model}' did not load: {self.why}; it is tried again in {retry_s:.0f} s",
+            retry_after_s=retry_s,
+        )
+
+    def dismiss(self) -> None:
+        """Its engines have failed: those that wait are told so."""
+        self.turns.queue.dismiss(self.failed)
+        self.alone.queue.dismiss(self.failed)
+
     def lost(self) -> ApiError:
         """What a request is told whose replica has gone and that has no other to go to."""
         return EngineError(f"the engine of '{self.model}' has just stopped; it is being restarted, send it again")
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[Pool]:
+        """The way to some replica for a short question; meanwhile the model is not put to sleep. Raises as `pool`."""
+        self.asking += 1
+        try:
+            yield self.pool()
+        finally:
+            self.asking -= 1
+
+    @contextlib.asynccontextmanager
+    async def reached(self) -> AsyncIterator[Pool]:
+        """As `asked`; a model that is asleep is loaded for it. Raises Unavailable too."""
+        if self.ready:
+            with self.asked() as pool:
+                yield pool
+            return
+        wait_s = self.patience_s(0.0, self.limits.wait_s)
+        try:
+            async with self.turns.turn(wait_s):
+                with self.asked() as pool:
+                    yield pool
+        except WaitedTooLong as error:
+            raise self.late(error, self.limits.wait_s) from None
 
     def pool(self) -> Pool:
         """The way to some replica that is ready, for a short question. Raises EngineError if there is none."""

@@ -95,8 +95,9 @@ async def count(lane: Lane, job: Job) -> int | None:
 async def _asked(lane: Lane, path: bytes, body: bytes, shape: type[T]) -> T | None:
     try:
         async with asyncio.timeout(_COUNT_S_MAX), lane.counting:
-            reply = await lane.pool().request(b"POST", path, body)
-            answer = await reply.read()
+            with lane.asked() as pool:
+                reply = await pool.request(b"POST", path, body)
+                answer = await reply.read()
             return msgspec.json.decode(answer, type=shape) if reply.status == 200 else None
     except (ApiError, msgspec.DecodeError, TimeoutError):
         return None

@@ -64,8 +64,8 @@ class Ways:
         plan = self._plan(identity, call.model, prompt_tokens=tokens, session=own, override=demanded)
         entry.step(_told(plan, self._clock()))
         lanes = [self._lanes[choice.model] for choice in plan.choices]
-        if not lanes[0].ready:
-            lanes.sort(key=lambda lane: not lane.ready)
+        if not lanes[0].takes:
+            lanes.sort(key=lambda lane: not lane.takes)
         if plan.trial is not None and plan.version is not None and lanes[0].model == plan.choices[0].model:
             entry.trial = Trial(plan.trial, plan.version)
         return lanes

@@ -87,15 +87,26 @@ class Child:
         """0 where it ended as it should; None while it runs."""
         return self._process.returncode
 
+    @property
+    def how(self) -> str:
+        """How it ended, without a word of its log."""
+        status = self._process.returncode
+        return "" if status is None else f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of its log: all of it until it was ready, of later only what tells of an error."""
+        return (*(self._lines or ()), *self._errors)[-_ERROR_LINES_MAX:]
+
     def ready(self) -> None:
         """From now on its log may hold what users wrote."""
         self._lines = None
 
     async def wait(self) -> str:
         """Waits for the end of the process; returns what it died of, in words."""
-        status = await self._process.wait()
+        await self._process.wait()
         await asyncio.wait([self._listener], timeout=1.0)
-        return self._cause(status)
+        return self._cause()
 
     async def stop(self) -> None:
         """Ends the process: its life line first, then by force. Returns when it is gone."""
@@ -112,11 +123,10 @@ class Child:
             self._listener.cancel()
             await asyncio.wait([self._listener])
 
-    def _cause(self, status: int) -> str:
-        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    def _cause(self) -> str:
         telling = [line for line in self._errors if "error loading model" in line]
         telling = telling or list(self._errors) or list(self._lines or ())
-        return f"{how}: {telling[-1]}" if telling else how
+        return f"{self.how}: {telling[-1]}" if telling else self.how
 
     async def _listen(self) -> None:
         stream = self._process.stdout

@@ -6,13 +6,14 @@ The rows stand in the engines' own files and are listed in `table.ENGINES`. Not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
+from inhouse.engines.llamacpp_memory import Model, Parts
 
 Task = Literal["generate", "embed", "rerank"]
 """What a model was made for."""
@@ -58,6 +59,10 @@ class Spec:
     """For prompts; None for as many as `threads`."""
     batch_tokens: int = 2048
     """Of prompts that are computed at a time on CPUs."""
+    embeddings: bool = True
+    """Whether a model that generates gives embeddings too."""
+    prompt_cache_bytes: int = 256 << 20
+    """For prompts whose slot others took, where the engine keeps such a cache in the machine's memory."""
     gpus: int = 1
     """The model is split over so many."""
     gpu_share: float = 0.9
@@ -157,6 +162,8 @@ class Engine:
     quantizations: tuple[Quantization, ...] = ()
     on_gpu: OnGpu | None = None
     """How much of a GPU's memory it takes; None where it takes none, or is never started here."""
+    memory: Callable[[Spec, Sequence[str], Model, Iterable[str]], Parts] | None = None
+    """Its memory model: what one replica takes, by its spec, its command, the header and the CPU's features."""
     traps: tuple[Trap, ...] = ()
 
 

@@ -73,8 +73,15 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Resident memory of a process; None where the system does not tell (no /proc)."""
-    return _kib_of(Path(f"/proc/{pid}/status"), "VmRSS:")
+    """Resident memory of a process and its children; None where the system does not tell (no /proc)."""
+    own = _kib_of(Path(f"/proc/{pid}/status"), "VmRSS:")
+    if own is None:
+        return None
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return own
+    return own + sum(resident_bytes(int(child)) or 0 for child in children)
 
 
 def _cut(cores: int, quota: float | None) -> int:

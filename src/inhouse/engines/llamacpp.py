@@ -7,15 +7,20 @@ all of the CPU's instructions takes the place of the wheel by being named as `en
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, listen
 from inhouse.engines.http import Address
+from inhouse.engines.llamacpp_memory import Layer, Model, Parts, predict, read_flags
 
 CHILD = Path(__file__).with_name("llamacpp_child.py")
 _UBATCH_TOKENS = 512
+CHECKPOINTS = 4
+"""Places in its conversation that a slot of a model with windows can go back to: each holds a copy of the windows.
+llama-server's own 32 may take more memory than all else together."""
 
 
 def argv(spec: Spec, address: Address) -> Command:
@@ -46,8 +51,10 @@ def _flags(spec: Spec, address: Address) -> list[str]:
         "--metrics",
         "--slots",
         "--jinja",
-        "--embeddings",
-        *(["--pooling", pooling] if pooling else []),
+        *(["--embeddings"] if spec.embeddings or spec.task != "generate" else []),
+        "--cache-ram", str(spec.prompt_cache_bytes >> 20),
+        "--ctx-checkpoints", str(CHECKPOINTS),
+        *(["--pooling", pooling] if pooling and spec.embeddings else []),
         *spec.extra_args,
     ]  # fmt: skip
 
@@ -66,6 +73,26 @@ def ubatch_tokens(slots: int) -> int:
     With pooling it fails an assertion (`ggml_can_mul_mat`, seen in b11549) where the slots do not divide it.
     """
     return -(-_UBATCH_TOKENS // slots) * slots
+
+
+def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str]) -> Parts:
+    """What one replica takes. Of a model that keeps a state of another kind, a quarter of its weights stands for it."""
+    found = predict(model, read_flags(argv), features, wheel=spec.binary is None)
+    if found is not None:
+        return found
+    rest = predict(_Stateful(model), read_flags(argv), features, wheel=spec.binary is None) or Parts()
+    return replace(rest, cache=rest.weights // 4)
+
+
+class _Stateful:
+    """A model of which it is not known what it keeps: as if it kept nothing."""
+
+    attention: Sequence[Layer] = ()
+
+    def __init__(self, model: Model) -> None:
+        self.embedding, self.feed_forward, self.vocabulary = model.embedding, model.feed_forward, model.vocabulary
+        self.expert_feed_forward, self.experts_used = model.expert_feed_forward, model.experts_used
+        self.tensors = model.tensors
 
 
 LLAMACPP = Engine(
@@ -92,6 +119,7 @@ LLAMACPP = Engine(
     needs=(("lora", "--lora"),),
     embeds_all=True,
     formats=("gguf",),
+    memory=memory,
     traps=(
         Trap("a context longer than the model's own makes answers worse; here it is cut to the model's"),
         Trap(

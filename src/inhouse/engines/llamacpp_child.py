@@ -37,6 +37,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--n-gpu-layers", type=int, default=-1)
     parser.add_argument("--cache-ram", type=int, default=PROMPT_CACHE_MIB, help="MiB of prompt cache")
     parser.add_argument("--cache-reuse", type=int, default=0)
+    parser.add_argument("--ctx-checkpoints", type=int, help="where a slot of a model with windows can go back to")
+    for flag in ("--cache-type-k", "--cache-type-v"):
+        parser.add_argument(flag, choices=["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"])
+    parser.add_argument("--flash-attn", choices=["on", "off", "auto"])
     parser.add_argument(
         "--slot-prompt-similarity", type=float, help="how much of a prompt a slot must know to be taken"
     )
@@ -76,6 +80,14 @@ def parameters(flags: argparse.Namespace, engine: Any) -> Any:
     found.n_threads_http = 2 * flags.parallel + 16  # each connection holds one
     if flags.port is not None:
         found.port = flags.port
+    if flags.ctx_checkpoints is not None:
+        found.n_ctx_checkpoints = flags.ctx_checkpoints
+    for name in ("cache_type_k", "cache_type_v"):
+        if getattr(flags, name) is not None:
+            setattr(found, name, getattr(engine.ggml_type, f"GGML_TYPE_{getattr(flags, name).upper()}"))
+    if flags.flash_attn is not None:
+        word = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}[flags.flash_attn]
+        found.flash_attn_type = getattr(engine.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{word}")
     if flags.slot_prompt_similarity is not None:
         found.slot_prompt_similarity = flags.slot_prompt_similarity
     if flags.load_mode is not None:

@@ -19,7 +19,12 @@ def _nobody() -> None:
     return None
 
 
-_STATES: dict[ReplicaState, EndpointState] = {"ready": "ready", "loading": "loading", "restarting": "loading"}
+_STATES: dict[ReplicaState, EndpointState] = {
+    "ready": "ready",
+    "loading": "loading",
+    "restarting": "loading",
+    "asleep": "asleep",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +42,12 @@ class Member:
     """The word that its shell has for its state."""
     reason: str = ""
     """Why it is not ready, in words."""
+    told: str = ""
+    """The same for clients: without what its log says once requests have come."""
+    log: tuple[str, ...] = ()
+    """The last lines of an engine that has failed, for operators."""
+    retry_s: float | None = None
+    """When an engine that has failed is started again, on the event loop's clock."""
     pool: Pool | None = None
     generation: int = 0
     context_tokens: int | None = None
@@ -68,9 +79,11 @@ class Member:
     def shown_state(self) -> EndpointState:
         return "draining" if self.drained or self.leaving else self.state
 
-    def enter(self, said: ReplicaState, reason: str = "") -> None:
-        """The replica's own state; it clears a doubt."""
-        self.said, self.reason, self.doubted = said, reason, False
+    def enter(self, said: ReplicaState, reason: str = "", told: str = "") -> None:
+        """The replica's own state; it clears a doubt. Why it failed stays known while it is tried again."""
+        if said != "loading":
+            self.reason, self.told = reason, told or reason
+        self.said, self.doubted = said, False
         self.state = _STATES.get(said, "unreachable")
         self.touch()
 

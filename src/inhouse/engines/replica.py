@@ -3,7 +3,8 @@
 Theory of operation. `run` loops: start the process (loading), ask for its health until it answers, run what is to be
 run then, have it load the model (ready), wait for its end (restarting, or failed if it never was ready), pause, again.
 While the replica is ready its slots are open; at any other time they are 0. The pause doubles from 0.1 s to 30 s and
-starts over once the engine has been up for a minute.
+starts over once the engine has been up for a minute. An engine that was ready and ended `crashes_max` times in a row,
+each time within a minute, is left alone for much longer (failed): whatever kills it must not keep the machine busy.
 
 When a connection breaks or the engine falls silent, its slots are shut until it is well again, so that those who wait
 do not follow into the same trouble; an engine that does not answer then is ended, and started anew like one that ended
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import socket as sockets
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +32,11 @@ from inhouse.engines.member import Member
 from inhouse.errors import EngineError, EngineStartError
 
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.1, 30.0
+_LONG_PAUSE_GROWTH_MAX = 10.0
 _STABLE_S = 60.0
 _POLL_FIRST_S, _POLL_MAX_S = 0.01, 0.2
 _PROBE_S_MAX = 10.0
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:~|\.{1,2})?/(?:[^\s/'\"`]+/)+")
 
 
 class Replica:
@@ -46,12 +50,18 @@ class Replica:
         *,
         start_s_max: float,
         silence_s_max: float,
+        crashes_max: int = 5,
+        crash_pause_s: float = 30.0,
         report: Callable[[ReplicaReport], None],
     ) -> None:
         self.spec = spec
         self.member = member
         self.load_s: float | None = None
         self.child: Child | None = None
+        self.at_end: ReplicaState = "stopped"
+        """What it is once it is no longer run."""
+        self._crashes_max = crashes_max
+        self._crash_pause_s = crash_pause_s
         self._folder = folder
         self._start_s_max = start_s_max
         self._silence_s_max = silence_s_max
@@ -61,26 +71,46 @@ class Replica:
 
     async def run(self) -> None:
         """Keeps the engine alive until it is cancelled; then the process is ended."""
-        pause_s = _PAUSE_FIRST_S
+        pause_s, long_pause_s = _PAUSE_FIRST_S, self._crash_pause_s
+        crashes = 0
         loop = asyncio.get_running_loop()
         try:
             while True:
                 began_s = loop.time()
-                await self._live_once()
+                was_ready = await self._live_once()
                 if loop.time() - began_s > _STABLE_S:
-                    pause_s = _PAUSE_FIRST_S
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+                    pause_s, long_pause_s, crashes = _PAUSE_FIRST_S, self._crash_pause_s, 0
+                crashes += was_ready
+                if was_ready and crashes >= self._crashes_max:
+                    await self._rest(crashes, long_pause_s)
+                    long_pause_s = min(2 * long_pause_s, _LONG_PAUSE_GROWTH_MAX * self._crash_pause_s)
+                else:
+                    self.member.retry_s = loop.time() + pause_s
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         finally:
-            self._enter("stopped")
+            self._enter(self.at_end)
+
+    def tell(self, state: ReplicaState, reason: str) -> None:
+        """Reports a state that it has without having been run."""
+        self._enter(state, reason=reason)
+
+    async def _rest(self, crashes: int, pause_s: float) -> None:
+        """After an end too many: it is started no more until the pause is over."""
+        self.member.retry_s = asyncio.get_running_loop().time() + pause_s
+        how = "" if self.child is None else f", the last time {self.child.how}"
+        ends = f"it ended {crashes} times in a row, each within {_STABLE_S:.0f} s of its start"
+        why = f"{self.member.reason}; " if self.member.reason else ""
+        self._enter("failed", reason=f"{why}{ends}; left alone for {pause_s:g} s", told=ends + how)
+        await asyncio.sleep(pause_s)
 
     def sweep(self) -> None:
         """About once a second: gives up on silent engines and closes idle connections."""
         if self.member.pool is not None:
             self.member.pool.sweep()
 
-    async def _live_once(self) -> None:
-        """One life of the engine process, from its start to its end."""
+    async def _live_once(self) -> bool:
+        """One life of the engine process, from its start to its end. Returns whether it ever was ready."""
         engine = self.member.engine
         began_s = asyncio.get_running_loop().time()
         was_ready = False
@@ -107,9 +137,13 @@ class Replica:
                 cause = await self._until_ended(pool, ended)
             finally:
                 ended.cancel()
-            self._enter("restarting", reason=cause)
+            self.member.log = child.last_lines
+            self._enter("restarting", reason=cause, told=child.how)
         except EngineStartError as error:
-            self._enter("restarting" if was_ready else "failed", reason=error.message)
+            self.member.log = () if child is None else child.last_lines
+            self._enter(
+                "restarting" if was_ready else "failed", reason=error.message, told=without_folders(error.message)
+            )
         finally:
             self.member.pool = None
             pool.close()
@@ -118,6 +152,7 @@ class Replica:
             if address.socket is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(address.socket)
+        return was_ready
 
     def _address(self) -> Address:
         """Where the next process is to listen: a socket in our own folder where it can, else a free port."""
@@ -212,8 +247,8 @@ class Replica:
             return False
         return reply.status == 200
 
-    def _enter(self, state: ReplicaState, *, reason: str = "", memory_bytes: int | None = None) -> None:
-        self.member.enter(state, reason)
+    def _enter(self, state: ReplicaState, *, reason: str = "", told: str = "", memory_bytes: int | None = None) -> None:
+        self.member.enter(state, reason, told)
         self._report(
             ReplicaReport(
                 model=self.spec.model,
@@ -228,6 +263,11 @@ class Replica:
                 reason=reason or None,
             )
         )
+
+
+def without_folders(text: str) -> str:
+    """A reason as clients may read it: files by their names, wherever they lie."""
+    return _FOLDERS.sub("", text)
 
 
 async def _run(command: Command) -> None:

@@ -52,6 +52,8 @@ def spec_of(model: str, said: ModelSpec, weights: Path, known: Known, chosen: Ch
         threads=chosen.threads.value,
         batch_threads=chosen.batch_threads.value,
         batch_tokens=chosen.batch.value,
+        embeddings=said.embeddings,
+        prompt_cache_bytes=said.prompt_cache,
         gpus=said.gpus,
         gpu_share=said.gpu_memory / 100,
         task=task,

@@ -263,6 +263,7 @@ def _shown(lane: Lane) -> dict[str, Any]:
         "created": lane.created_s,
         "owned_by": "inhouse",
         "state": lane.state,
+        "reason": lane.why or None,
         "engine": lane.engine.name,
         "source": lane.source if "://" in lane.source else lane.source.rpartition("/")[2],  # no folders of ours
         "context": context if members and context < CONTEXT_UNKNOWN else None,
@@ -280,12 +281,11 @@ def _named(name: str, lanes: Mapping[str, Lane]) -> dict[str, Any]:
 
 async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) -> Any:
     """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
-    if not lane.ready:
-        raise lane.unready()
     if not lane.engine.counts:
         raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not count tokens for others")
-    reply = await lane.pool().request(method, path, body)
-    answer = await reply.read()
+    async with lane.reached() as pool:
+        reply = await pool.request(method, path, body)
+        answer = await reply.read()
     if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):
         raise BadRequest("the engine refused this input; are all token ids in this model's vocabulary?")
     try:

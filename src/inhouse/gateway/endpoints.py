@@ -77,6 +77,7 @@ def _card(lane: Lane, member: Member) -> EndpointCard:
         engine=member.engine.name,
         state=endpoint.state,
         reason=member.reason or refusal,
+        log=list(member.log) if member.said in ("failed", "restarting", "loading") else [],
         drained=member.drained,
         in_flight=member.in_flight,
         slots=member.slots,

@@ -214,7 +214,7 @@ class Exchange:
         if now_s > self._noted_s and not self._paused:  # several choices of one answer may wait: one says it
             self._noted_s = now_s
             self.begin()
-            self.write(sse.queued(standing.position, standing.wait_s))
+            self.write(sse.queued(standing.position, standing.wait_s, standing.doing))
 
     def begin(self) -> None:
         if not self._begun:

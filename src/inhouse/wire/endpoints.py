@@ -17,6 +17,8 @@ class EndpointCard(Struct, kw_only=True):
     """ready, loading, draining or unreachable."""
     reason: str | None
     """Why it takes no requests, where it says."""
+    log: list[str]
+    """Of an engine that failed here: the last lines of its log."""
     drained: bool
     """Somebody asked for it to be emptied."""
     in_flight: int

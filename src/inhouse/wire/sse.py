@@ -49,10 +49,11 @@ class EventCutter:
         return data[:cut].replace(b"\r\n", b"\n")
 
 
-def queued(position: int | None, wait_s: float | None) -> bytes:
+def queued(position: int | None, wait_s: float | None, doing: str = "") -> bytes:
     """A comment for a client that waits: `: queued position=3 wait_s=4.2`. What is not known is left out."""
     place = b"" if position is None else b" position=%d" % position
-    return b": queued%b%b\n\n" % (place, b"" if wait_s is None else b" wait_s=%.1f" % wait_s)
+    pace = b"" if wait_s is None else b" wait_s=%.1f" % wait_s
+    return b": queued%b%b%b\n\n" % (place, pace, f" {doing}".encode() if doing else b"")
 
 
 def went_on(times: int) -> bytes:
