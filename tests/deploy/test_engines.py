@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+import engine_programs
 from inhouse.config import Stack, load
 from inhouse.deploy.launch import launch, replica, weights_path
 from inhouse.deploy.site import Site
@@ -41,7 +51,8 @@ def test_the_flags_in_the_manifest_are_those_of_a_child_process(engine: str) -> 
     row = ENGINES["llama-server" if engine == "llamacpp" else engine]
     assert row.argv is not None
     address = Address(host="0.0.0.0", port=8000)
-    assert launch(Site(stack), lane).args == row.argv(here, address).argv[1:]
+    made = row.argv(here, address)
+    assert launch(Site(stack), lane).args[-len(made.argv[1:]) :] == made.argv[1:]
     assert replica(lane) == here
 
 
@@ -139,3 +150,44 @@ def test_names_of_models_become_names_of_objects_that_differ() -> None:
     names = [lane.name for lane in Site(Stack(models=models)).lanes]
     assert len(set(names)) == len(models)
     assert all(len(name) <= 63 and name == name.lower() for name in names)
+
+
+def test_an_engine_that_has_to_be_told_its_model(tmp_path: Path) -> None:
+    """The container starts it and has the weights made known to it, as is done here; the command is run to see it."""
+    engine_programs.install(tmp_path)
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tags = f"http://127.0.0.1:{port}/api/tags"
+    stack = Stack(models={"chat": {"source": FILE, "engine": "ollama"}}, deploy={"gateway": {"replicas": 1}})
+    (lane,) = Site(stack).lanes
+    made = launch(Site(stack), lane)
+    words = [word.replace("/bin/ollama", "ollama").replace("/models/model.gguf", str(weights)) for word in made.command]
+    environ = {one["name"]: one["value"] for one in made.env} | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environ["OLLAMA_HOST"] = f"127.0.0.1:{port}"
+    container = subprocess.Popen(
+        [*words, *(word.replace("/bin/ollama", "ollama") for word in made.args)],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline_s = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(tags, timeout=5) as answer:
+                if json.load(answer)["models"] == [{"name": "chat:latest"}]:
+                    break
+            assert container.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        container.terminate()
+        container.wait(20)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            urllib.request.urlopen(tags, timeout=5)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(container.pid, signal.SIGKILL)
+        container.wait()

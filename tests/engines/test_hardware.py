@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ from inhouse.engines import cgroups, gpus
 from inhouse.engines.choices import budget, choose, reserve_bytes
 from inhouse.engines.cpu import NO_CPU, Cpu, of_cpuinfo, of_sysctl
 from inhouse.engines.gpus import Gpu, MigSlice
-from inhouse.engines.hardware import Hardware, look, resident_bytes, usable_cores
+from inhouse.engines.hardware import Hardware, look, resident_bytes, resident_tree_bytes, usable_cores
 
 GIB = 1 << 30
 
@@ -72,6 +74,22 @@ def test_this_machine() -> None:
     assert found.usable_memory_bytes > 64 << 20
     assert (resident_bytes(os.getpid()) or 0) > 1 << 20
     assert resident_bytes(2**22 + 1) is None
+
+
+def test_memory_of_a_process_and_its_children() -> None:
+    """What a life line runs counts as its own."""
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'b = bytes(1 << 26); print(1); input()'])"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        alone, together = resident_bytes(process.pid), resident_tree_bytes(process.pid)
+        assert alone is not None
+        assert together is not None
+        assert together > alone + (1 << 22)
+    finally:
+        process.communicate(b"\n")
+    assert resident_tree_bytes(2**22 + 1) is None
 
 
 def group_2(root: Path, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,25 @@ def launch(site: Site, lane: Lane, *, role: str = "") -> Launch:
     home = "/cache"
     env = [{"name": "HOME", "value": home}, {"name": "XDG_CACHE_HOME", "value": home}]
     env += [{"name": name, "value": value} for name, value in made.environment]
+    command, args = engine.image.program, made.argv[1:]
+    if made.then:
+        command, args = ("sh", "-c", _with_what_follows(made.then), "sh"), (*command, *args)
     return Launch(
         image=lane.spec.deploy.image or image,
-        command=engine.image.program,
-        args=made.argv[1:],
+        command=command,
+        args=args,
         env=tuple(env),
         ready=None if role == "worker" else engine.health.decode(),
         home=home,
         user=USER,
+    )
+
+
+def _with_what_follows(then: tuple[tuple[str, ...], ...]) -> str:
+    """A script that starts its arguments as the engine, and runs what has to follow once the engine answers: until
+    then it fails, and is tried again."""
+    follow = " && ".join(shlex.join(program) for program in then)
+    return (
+        f'"$@" & engine=$!; trap "kill $engine" TERM INT; '
+        f"until {follow}; do kill -0 $engine || exit 1; sleep 1; done; wait $engine; wait $engine"
     )

@@ -84,6 +84,18 @@ def resident_bytes(pid: int) -> int | None:
     return own + sum(resident_bytes(int(child)) or 0 for child in children)
 
 
+def resident_tree_bytes(pid: int) -> int | None:
+    """Resident memory of a process and all below it; pages that they share count for each of them."""
+    total = resident_bytes(pid)
+    if total is None:
+        return None
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return total
+    return total + sum(resident_tree_bytes(int(child)) or 0 for child in children)
+
+
 def _cut(cores: int, quota: float | None) -> int:
     return cores if quota is None else max(1, min(cores, int(quota)))
 

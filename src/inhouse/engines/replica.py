@@ -26,7 +26,7 @@ from inhouse.core import ReplicaReport, ReplicaState
 from inhouse.engines.about import BYTES_MAX, PATHS, about
 from inhouse.engines.child import Child
 from inhouse.engines.engine import Command, Spec
-from inhouse.engines.hardware import resident_bytes
+from inhouse.engines.hardware import resident_tree_bytes
 from inhouse.engines.http import Address, Pool
 from inhouse.engines.member import Member
 from inhouse.errors import EngineError, EngineStartError
@@ -133,7 +133,7 @@ class Replica:
                 self.member.pool = pool
                 self.member.generation += 1
                 self.load_s = round(asyncio.get_running_loop().time() - began_s, 3)
-                self._enter("ready", memory_bytes=resident_bytes(child.pid))
+                self._enter("ready", memory_bytes=resident_tree_bytes(child.pid))
                 cause = await self._until_ended(pool, ended)
             finally:
                 ended.cancel()
