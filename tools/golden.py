@@ -1,4 +1,4 @@
-"""Writes the trees on file anew (`make golden`). Look at the difference before you keep it."""
+"""Writes the trees on file anew (`make golden`), and the stacks of `inhouse init`. Look at the difference before you keep it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from inhouse.config import load
+from inhouse.deploy.profiles import PROFILES, text
 from inhouse.deploy.site import Site
 from inhouse.deploy.tree import tree
 from inhouse.deploy.write import write
@@ -15,6 +16,8 @@ TESTS = Path(__file__).parents[1] / "tests" / "deploy"
 
 def main() -> None:
     shutil.rmtree(TESTS / "golden", ignore_errors=True)
+    for name in PROFILES:
+        (TESTS / "stacks" / f"init-{name}.yaml").write_text(text(name))
     for path in sorted((TESTS / "stacks").glob("*.yaml")):
         write(tree(Site(load(path, environ={}, flags={}))), TESTS / "golden" / path.stem)
 

@@ -23,6 +23,7 @@ from inhouse.cli import (
     explain,
     fake_engine,
     gateway,
+    init,
     keys,
     models,
     pull,
@@ -68,6 +69,7 @@ app.add_typer(route.app, name="route")
 app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")
+app.command(epilog=init.EXAMPLES)(init.init)
 app.command(epilog=render.EXAMPLES)(render.render)
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command("transformers-engine", epilog=transformers_engine.EXAMPLES)(transformers_engine.transformers_engine)
