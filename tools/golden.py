@@ -1,4 +1,4 @@
-"""Writes the trees on file anew (`make golden`), and the stacks of `inhouse init`. Look at the difference before you keep it."""
+"""Writes the trees on file anew (`make golden`), and the stacks of `inhouse init`: look at what differs."""
 
 from __future__ import annotations
 

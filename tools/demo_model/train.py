@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import vocabulary
-from batches import Batch, batches
 from chatml import render
 from corpus_files import load
 from model import Llama, Shape
@@ -24,6 +23,8 @@ from samples import Sampler, counted
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
+
+from batches import Batch, batches
 
 OUT = Path(__file__).parent / "out"
 MICRO_BATCHES = 2
