@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from inhouse.errors import StateError
+from inhouse.store import postgres_schema
 from inhouse.store.audit_chain import Head
 from inhouse.store.audit_files import DAY_S
 from inhouse.store.contract import Key
@@ -236,3 +237,33 @@ def test_keys_while_postgresql_is_away(tmp_path: Path) -> None:
             eventually(lambda: not known.trouble)
             assert known.keys.by_id("bbbbbbbbbb") is None
             assert known.keys.by_id("aaaaaaaaaa") == key("aaaaaaaaaa")
+
+
+def test_a_key_that_was_removed_by_hand(address: PostgresAddress) -> None:
+    """Is not known any more, as after a restore; the others are."""
+    with contextlib.closing(Known(address, stale_s=60)) as known, contextlib.closing(PostgresLink(address)) as link:
+        for key_id in ("aaaaaaaaaa", "bbbbbbbbbb"):
+            known.keys.add(key(key_id))
+        with link.connection() as connection:
+            connection.execute("DELETE FROM inhouse_keys WHERE id = 'aaaaaaaaaa'")
+        eventually(lambda: known.keys.by_id("aaaaaaaaaa") is None)
+        assert known.keys.by_id("bbbbbbbbbb") == key("bbbbbbbbbb")
+
+
+def test_a_schema_of_the_first_version(address: PostgresAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is migrated; its keys stay, and are known when they change."""
+    monkeypatch.setattr(postgres_schema, "MIGRATIONS", postgres_schema.MIGRATIONS[:1])
+    monkeypatch.setattr(postgres_schema, "KNOWN_VERSION", 1)
+    with contextlib.closing(PostgresLink(address)) as link, link.connection() as connection:
+        connection.execute(
+            "INSERT INTO inhouse_keys (id, hash, note, tenant, roles, created_at, models, limits) "
+            "VALUES ('aaaaaaaaaa', %s, '', 'acme', '[]', 1.0, '[]', '{}')",
+            (bytes(32),),
+        )
+    monkeypatch.undo()
+    with contextlib.closing(Known(address, stale_s=60)) as known:
+        assert known.keys.by_id("aaaaaaaaaa") == key("aaaaaaaaaa")
+        known.keys.revoke("aaaaaaaaaa", at=5.0)
+        revoked = known.keys.by_id("aaaaaaaaaa")
+        assert revoked is not None
+        assert revoked.revoked_at == 5.0

@@ -1,8 +1,9 @@
 """What a gateway knows of the keys and routes in PostgreSQL: all of them, in memory, kept up to date by one thread.
 
 Theory of operation. The thread holds a connection that listens. A key that is changed anywhere is told at once
-(NOTIFY): it then reads all keys anew and says so (`on_change`). Once a second it looks by itself, at routes too, so a
-word that got lost costs a second. A request that shows a key never waits for the network, whatever it shows.
+(NOTIFY): it then reads the keys that were changed since, and says so (`on_change`). Once a second it looks by itself,
+at routes too, so a word that got lost costs a second. A request that shows a key never waits for the network, whatever
+it shows.
 
 Away. Keys that are known go on for `stale_s`; one that is not known cannot be judged, and is told so (StateError, 503).
 After `stale_s` no key can be: somebody might have revoked it. When PostgreSQL is back the thread reads all anew.
@@ -52,9 +53,10 @@ class Known:
         self._inner_routes = PostgresRoutes(self._link)
         self._all_keys: dict[str, Key] = {}
         self._all_routes: dict[str, RouteRow] = {}
-        self._version: Hashable = None
+        self._version: tuple[int, int] | None = None
         self._changes = 0
         self._ended = threading.Event()
+        self._looking = threading.Lock()
         self.look()
         self.keys = KnownKeys(self, self._inner_keys)
         self.routes = KnownRoutes(self, self._inner_routes)
@@ -85,15 +87,20 @@ class Known:
 
     def look(self) -> None:
         """Reads what has changed. Raises `StateError`."""
-        version = self._inner_keys.version()
-        if version != self._version:
-            self._all_keys = {key.id: key for key in self._inner_keys.list()}
-            self._version = version
-            self._changes += 1
-            self.on_change()
-        self._all_routes = self._inner_routes.all()
-        self._seen_s = self._clock()
-        self.trouble = ""
+        with self._looking:
+            version = self._inner_keys.version()
+            if version != self._version:
+                seen = self._version
+                if seen is None or seen[1] != version[1] or seen[0] > version[0]:  # or another database, from a backup
+                    self._all_keys = {key.id: key for key in self._inner_keys.list()}
+                else:
+                    self._all_keys.update({key.id: key for key in self._inner_keys.changed_since(seen[0])})
+                self._version = version
+                self._changes += 1
+                self.on_change()
+            self._all_routes = self._inner_routes.all()
+            self._seen_s = self._clock()
+            self.trouble = ""
 
     def close(self) -> None:
         self._ended.set()

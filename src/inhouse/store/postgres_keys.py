@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 from inhouse.store.contract import Key
 from inhouse.store.key_rows import COLUMNS, NAMES, key_of, row_of
@@ -63,9 +63,16 @@ class PostgresKeys:
             connection.execute(_REPLACE, (*row_of(changed), key_id))
             return changed
 
-    def version(self) -> Hashable:
+    def version(self) -> tuple[int, int]:
+        """Changes of any kind, and removals among them. They are committed in the order of their numbers."""
         with self._link.connection() as connection:
-            return connection.execute("SELECT changes FROM inhouse_key_changes").fetchone()
+            row = connection.execute("SELECT changes, removals FROM inhouse_key_changes").fetchone()
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def changed_since(self, change: int) -> tuple[Key, ...]:
+        with self._link.connection() as connection:
+            rows = connection.execute(f"{_SELECT} WHERE change > %s", (change,)).fetchall()
+        return tuple(key_of(row, _WHERE) for row in rows)
 
     def close(self) -> None:
         self._link.close()

@@ -135,6 +135,37 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (  # who watches reads only the keys that were changed since
+        "ALTER TABLE inhouse_keys ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX inhouse_keys_change ON inhouse_keys (change)",
+        "ALTER TABLE inhouse_key_changes ADD COLUMN removals BIGINT NOT NULL DEFAULT 0",
+        """
+        CREATE FUNCTION inhouse_key_changing() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE inhouse_key_changes SET changes = changes + 1 RETURNING changes INTO NEW.change;
+            NOTIFY inhouse_keys;
+            RETURN NEW;
+        END $$
+        """,
+        """
+        CREATE FUNCTION inhouse_key_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE inhouse_key_changes SET changes = changes + 1, removals = removals + 1;
+            NOTIFY inhouse_keys;
+            RETURN NULL;
+        END $$
+        """,
+        "DROP TRIGGER inhouse_key_changed ON inhouse_keys",
+        """
+        CREATE TRIGGER inhouse_key_changing BEFORE INSERT OR UPDATE ON inhouse_keys
+        FOR EACH ROW EXECUTE FUNCTION inhouse_key_changing()
+        """,
+        """
+        CREATE TRIGGER inhouse_key_removed AFTER DELETE ON inhouse_keys
+        FOR EACH ROW EXECUTE FUNCTION inhouse_key_removed()
+        """,
+        "DROP FUNCTION inhouse_key_changed",
+    ),
 )
 KNOWN_VERSION = len(MIGRATIONS)
 
