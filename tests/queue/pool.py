@@ -81,6 +81,13 @@ class Pool:
         fake = self.exits.enter_context(fake_engine(slots=slots, **engine))
         return self._beside(fake, *args, model=model, slots=slots, ready=ready)
 
+    def workers(self, count: int, **settings: Any) -> list[Worker]:
+        """Several that are alike; they start side by side."""
+        found = [self.worker(ready=False, **settings) for _ in range(count)]
+        for one in found:
+            one.process.wait_for(event="replica", state="ready")
+        return found
+
     def worker_beside(self, other: Worker, *, slots: int = 4) -> Worker:
         """A new worker beside the engine of one that has gone; does not wait for it."""
         assert other.engine is not None

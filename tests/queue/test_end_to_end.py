@@ -178,7 +178,7 @@ def test_without_a_worker_the_wait_ends_in_time(pool: Pool) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_told_to_stop_loses_nothing(pool: Pool, number: int) -> None:
     """SIGTERM: what runs comes to its end there. SIGINT: it goes on at another one. Either way one whole stream."""
-    pair = [pool.worker(tokens_per_s=40) for _ in range(2)]
+    pair = pool.workers(2, tokens_per_s=40)
     gateway = pool.gateway()
     asked = body("of the sea", 60)
     with Client(gateway) as client:

@@ -32,7 +32,7 @@ def both(pool: Pool, first: Worker, second: Worker) -> tuple[Worker, Worker]:
 
 def test_a_worker_killed_in_the_middle_of_an_answer(pool: Pool) -> None:
     """Another one goes on from the token after the last that came; the client is told so in a comment."""
-    pair = [pool.worker(tokens_per_s=30) for _ in range(2)]
+    pair = pool.workers(2, tokens_per_s=30)
     gateway = pool.gateway()
     asked = body_of("of the sea", 60)
     with Client(gateway) as client:
@@ -65,7 +65,7 @@ def test_a_worker_killed_before_the_first_token(pool: Pool) -> None:
 
 def test_a_frozen_worker_that_wakes_up_publishes_nothing(pool: Pool) -> None:
     """Its lease is over: what it had in hand is refused by Redis, and it lets go of the job by itself."""
-    pair = [pool.worker(tokens_per_s=30) for _ in range(2)]
+    pair = pool.workers(2, tokens_per_s=30)
     gateway = pool.gateway()
     asked = body_of("of the sea", 100)
     with Client(gateway) as client:
@@ -113,7 +113,7 @@ def test_a_job_that_every_engine_fails_at_is_laid_with_the_dead(pool: Pool) -> N
 def test_a_job_that_kills_its_workers_is_laid_with_the_dead(pool: Pool) -> None:
     """A poison job takes so many workers with it and no more."""
     pool.settings = "attempts_max: 2"
-    workers = [pool.worker(ttft_s=60) for _ in range(3)]
+    workers = pool.workers(3, ttft_s=60)
     gateway = pool.gateway()
     with Client(gateway) as client:
         client.send(post(json.loads(chat())))
@@ -129,8 +129,7 @@ def test_a_job_that_kills_its_workers_is_laid_with_the_dead(pool: Pool) -> None:
 
 async def test_redis_killed_and_started_again_under_load(pool: Pool, redis: Service) -> None:
     """kill -9 of Redis, with its append-only file: every stream goes on and is whole."""
-    for _ in range(2):
-        pool.worker(slots=8, tokens_per_s=40)
+    pool.workers(2, slots=8, tokens_per_s=40)
     gateway = pool.gateway()
     async with Streams(gateway, at_once=8) as streams:
         for _ in range(2):
@@ -210,7 +209,7 @@ def test_without_redis_requests_are_refused_and_taken_again_later(pool: Pool, re
 
 def test_an_answer_that_cannot_go_on_is_told_so(pool: Pool) -> None:
     """By the rules of failover: log probabilities of a text that is cut anew are others. One error, and an end."""
-    pair = [pool.worker(tokens_per_s=30) for _ in range(2)]
+    pair = pool.workers(2, tokens_per_s=30)
     gateway = pool.gateway()
     with Client(gateway) as client:
         client.send(post({**body_of("of the sea", 200), "logprobs": True}))
@@ -247,7 +246,7 @@ def test_a_cluster(pool: Pool) -> None:
             client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "it is whole")
         pool.url = f"redis+cluster://127.0.0.1:{node.port}"
-        pair = [pool.worker(tokens_per_s=40) for _ in range(2)]
+        pair = pool.workers(2, tokens_per_s=40)
         gateway = pool.gateway()
         asked = body_of("of the sea", 50)
         with Client(gateway) as client_of_it:

@@ -111,7 +111,7 @@ def test_with_a_key_nothing_lies_in_redis_in_the_clear(pool: Pool, tmp_path: Pat
     key = tmp_path / "key"
     key.write_text(SECRET)
     pool.settings = f"encryption_key: 'file:{key}'"
-    pair = [pool.worker(tokens_per_s=40) for _ in range(2)]
+    pair = pool.workers(2, tokens_per_s=40)
     gateway = pool.gateway()
     asked = body_of("thelighthouse of the sea", 40)
     with Client(gateway) as client:

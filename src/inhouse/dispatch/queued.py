@@ -29,6 +29,7 @@ import msgspec
 from inhouse.admission import notices
 from inhouse.admission.turns import Ask
 from inhouse.core import ReplicaReport
+from inhouse.dispatch.announced import WHY_SILENT, About, Waiting, dead_error, told
 from inhouse.dispatch.contact import Contact
 from inhouse.dispatch.elsewhere import SHARES_MAX, Elsewhere
 from inhouse.dispatch.handed import LOOK_COUNT, Handed
@@ -44,7 +45,7 @@ from inhouse.telemetry.story import Asked, WentOn
 from inhouse.wire import sse
 from inhouse.wire.backlog import QueueBacklog
 from inhouse.wire.call import Job, View
-from inhouse.wire.queued import render_error, render_order
+from inhouse.wire.queued import render_order
 
 if TYPE_CHECKING:
     from inhouse.dispatch.errand import Client
@@ -58,30 +59,6 @@ _LIFE_MARGIN_S = 120.0
 _LAST_NOTES_S = 1.0
 _ANSWER_TOKENS_FIRST_GUESS = 256.0
 _SMOOTHING = 0.1
-WHY_SILENT = "its worker was silent for longer than its lease"
-
-
-class About(msgspec.Struct, omit_defaults=True):
-    """What a worker says of itself."""
-
-    slots: int = 0
-    busy: int = 0
-    context_tokens: int | None = None
-    engine: str = ""
-    host: str = ""
-
-
-class Waiting(msgspec.Struct):
-    """What waits in a gateway, and what it has handed over."""
-
-    requests: int = 0
-    tokens: int = 0
-    handed: int = 0
-    handed_tokens: int = 0
-
-
-_about = msgspec.json.Decoder(About)
-_waiting = msgspec.json.Decoder(Waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +282,8 @@ class Queued:
     async def _sweep(self) -> None:
         """Not before everybody had a lease's time to be heard again, where Redis was away."""
         if self._contact.there_s() > self._queue.limits.lease_s:
-            await run(self._client, [self._queue.sweep(WHY_SILENT, self._dead_error())])
+            error = dead_error(self._lane.model, self._queue.limits.attempts_max)
+            await run(self._client, [self._queue.sweep(WHY_SILENT, error)])
         await asyncio.sleep(self._queue.limits.beat_s)
 
     # what they do
@@ -323,8 +301,8 @@ class Queued:
         self._post(self._queue.read(handed.id, handed.seq))
 
     def _heard(self, standing: Standing) -> None:
-        self.workers = {worker: _read(_about, text, About()) for worker, text in standing.workers.items()}
-        gateways = [_read(_waiting, text, Waiting()) for text in standing.gateways.values()]
+        self.workers = {worker: told(About, text) for worker, text in standing.workers.items()}
+        gateways = [told(Waiting, text) for text in standing.gateways.values()]
         slots = sum(about.slots for about in self.workers.values())
         self.backlog = QueueBacklog(
             requests=sum(one.requests + one.handed for one in gateways),
@@ -415,26 +393,6 @@ class Queued:
                 reason=reason or None,
             )
         )
-
-    def _dead_error(self) -> bytes:
-        return dead_error(self._lane.model, self._queue.limits.attempts_max)
-
-
-def dead_error(model: str, attempts_max: int) -> bytes:
-    """What a client is told whose job is given up."""
-    return render_error(
-        EngineError(
-            f"{attempts_max} workers of '{model}' failed at this request; it lies with the dead letters "
-            "(`inhouse queue dead list`)"
-        )
-    )
-
-
-def _read(decoder: Any, text: bytes, nothing: Any) -> Any:
-    try:
-        return decoder.decode(text)
-    except msgspec.DecodeError:
-        return nothing
 
 
 def _nobody() -> None:

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from inhouse.dispatch import direct
+from inhouse.dispatch.announced import WHY_SILENT, About, dead_error
 from inhouse.dispatch.contact import Contact
 from inhouse.dispatch.failover import REASONS, Close, Stuck, onward
 from inhouse.dispatch.lane import CONTEXT_UNKNOWN, Lane, Share
-from inhouse.dispatch.queued import WHY_SILENT, About, dead_error
 from inhouse.dispatch.worker_job import RawView, Work
 from inhouse.errors import ApiError, EngineError, InternalError, Unavailable
 from inhouse.store.queue import Queue, Taken, plain
