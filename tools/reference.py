@@ -79,6 +79,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.BodyTooLarge: "the body is larger than `gateway.request_bytes_max`",
     errors.UnsupportedMedia: "`Content-Type` is not JSON",
     errors.HeadersTooLarge: "the head is larger than `gateway.headers_bytes_max`",
+    errors.TooManyKept: "as many answers are kept for later as `kept.answers_max` and `kept.bytes_max` allow",
     errors.QueueFull: "the model has `queue_requests_max` requests waiting",
     errors.RateLimited: "a limit per minute, or of requests at once; `x-ratelimit-…` headers say where it stands",
     errors.QuotaExceeded: "a quota of a day or a month, in tokens or money, is used up",

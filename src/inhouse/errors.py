@@ -17,7 +17,7 @@
         ├── BodyTooLarge        413
         ├── UnsupportedMedia    415
         ├── HeadersTooLarge     431
-        ├── QueueFull           429
+        ├── QueueFull           429     TooManyKept
         ├── RateLimited         429     QuotaExceeded
         ├── Unavailable         503     ModelLoading, ModelFailed, ModelDoesNotFit, MemoryFull,
         │                               StateUnavailable, AuditUnavailable, ShuttingDown
@@ -253,6 +253,14 @@ class QueueFull(ApiError):
     status = 429
     type = "rate_limit_error"
     code = "queue_full"
+
+
+class TooManyKept(ApiError):
+    """No answer more can be kept for later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_kept"
 
 
 class Unavailable(ApiError):

@@ -61,8 +61,8 @@ class Request(direct.Client, Protocol):
     def credentials(self) -> tuple[bytes | None, bytes | None]:
         """The raw values of `Authorization` and `x-api-key`."""
 
-    async def call(self) -> Call:
-        """The parsed body. Raises BadRequest and its kin."""
+    async def call(self) -> Call | None:
+        """The parsed body; None: it goes on elsewhere, and its client knows. Raises BadRequest and its kin."""
 
     def finish(self, view: View, closing: bytes) -> None:
         """The whole answer, or the end of its stream."""
@@ -88,16 +88,17 @@ async def answer(parts: Parts, request: Request) -> None:
         entry.key_id, entry.tenant = identity.key_id, identity.tenant
         require(identity, "infer")
         call = await request.call()
-        view = call.view
-        lanes = parts.ways.of(call, identity, request.demanded, request.session, entry)
-        for found in lanes:
-            try:
-                await _answer_from(found, parts, request, identity, call)
-                break
-            except (QueueFull, Unavailable, Unable):
-                if found is lanes[-1] or view.events_seen:
-                    raise
-                entry.trial = None  # what the next lane does is not what a version on trial did
+        if call is not None:
+            view = call.view
+            lanes = parts.ways.of(call, identity, request.demanded, request.session, entry)
+            for found in lanes:
+                try:
+                    await _answer_from(found, parts, request, identity, call)
+                    break
+                except (QueueFull, Unavailable, Unable):
+                    if found is lanes[-1] or view.events_seen:
+                        raise
+                    entry.trial = None  # what the next lane does is not what a version on trial did
         entry.status = 200
     except Unauthorized as error:
         entry.key_id = error.key_id

@@ -89,6 +89,8 @@ class Parts:
     """Reads what has changed in a store that is watched; for a thread, after a change that was made here."""
     connections: Callable[[], int] = int
     """How many clients are connected; the server says."""
+    divert: Callable[[bytes, bytes, Identity], bytes | None] | None = None
+    """(path, body, caller) → the answer of a request that goes on by itself, in the background; the door says."""
     booked: int = 0
     """Requests since their booking was last handed on."""
     heartbeat_s: float = 0.0

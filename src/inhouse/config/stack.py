@@ -33,6 +33,7 @@ from inhouse.config.fields import (
 )
 from inhouse.config.fleet import EndpointText, EngineName, KubernetesSpec, ProbeSpec, SecretReference, check_place
 from inhouse.config.issuers import IssuerSpec
+from inhouse.config.kept import KeptSpec
 from inhouse.config.keys import KeyId, KeySpec, taken
 from inhouse.config.memory import MemorySpec, check_residence
 from inhouse.config.queue import QueueSpec
@@ -40,6 +41,7 @@ from inhouse.config.records import AuditSpec, ExplainSpec
 from inhouse.config.requests import RequestsSpec
 from inhouse.config.routes import RouteSpec, check_routes
 from inhouse.config.routing import RoutingSpec
+from inhouse.config.sockets import SocketsSpec
 from inhouse.config.sources import SOURCE_FORMS, check_names, parse_source
 from inhouse.config.store import StoreSpec
 from inhouse.config.tenants import Currency, LimitsSpec, PriceSpec, TenantDefaults, TenantName, TenantSpec
@@ -341,6 +343,8 @@ class Stack(Section):
     queue: QueueSpec = Field(
         default_factory=QueueSpec, description="The Redis between gateways and workers, for models with `queued: true`."
     )
+    kept: KeptSpec = Field(default_factory=KeptSpec, description="Answers that outlast their connection.")
+    sockets: SocketsSpec = Field(default_factory=SocketsSpec, description="WebSockets.")
     batches: BatchesSpec = Field(default_factory=BatchesSpec, description="Files and batches: work that can wait.")
     currency: Currency = setting("EUR", "The currency of all prices and amounts, as a label.")
 

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse import __version__
@@ -35,11 +35,13 @@ from inhouse.errors import (
 from inhouse.gateway.admin_keys import AdminKeys
 from inhouse.gateway.admin_routes import AdminRoutes
 from inhouse.gateway.apis import APIS
+from inhouse.gateway.background import Background
 from inhouse.gateway.backlog import Backlog
 from inhouse.gateway.batching import Batching
 from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
+from inhouse.gateway.sockets import Sockets
 from inhouse.runtime import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
@@ -72,12 +74,12 @@ _tokenize = RequestDecoder(TokenizeRequest)
 _detokenize = RequestDecoder(DetokenizeRequest)
 
 
-def build(parts: Parts, work: Batching | None) -> ASGIApp:
+def build(parts: Parts, work: Batching | None, sockets: Sockets) -> ASGIApp:
     """The app for one process; without `work`, it knows no files and no batches."""
     doors, records, keys, endpoints = _Doors(parts), Records(parts), AdminKeys(parts), Endpoints(parts)
-    steer = AdminRoutes(parts)
+    steer, background = AdminRoutes(parts), Background(parts)
     get, post = ["GET"], ["POST"]
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/", doors.index, methods=get),
         Route("/health", doors.ready, methods=get),
         Route("/health/live", doors.live, methods=get),
@@ -110,9 +112,14 @@ def build(parts: Parts, work: Batching | None) -> ASGIApp:
         Route("/admin/keys/{id}", doors.guarded(keys.revoke, "keys.manage"), methods=["DELETE"]),
         Route("/admin/usage", doors.guarded(keys.usage, "usage.read_own"), methods=get),
         Route("/admin/tenants", doors.guarded(keys.tenants, "usage.read_own"), methods=get),
+        WebSocketRoute("/v1/responses", sockets.responses),
+        WebSocketRoute("/v1/chat/completions", sockets.chat),
         *(_work_routes(doors, work) if work is not None else ()),
-        # the protocol takes these before they come here; the routes are for what it leaves: other methods
-        *(Route(path.decode(), doors.unreachable, methods=post) for path in APIS),
+        # the protocol takes these before they come here; it leaves streams that can be resumed, and other methods
+        *(Route(path.decode(), doors.guarded(background.resumable, "infer"), methods=post) for path in APIS),
+        Route("/v1/responses/{id}", doors.guarded(background.show, "infer"), methods=get),
+        Route("/v1/responses/{id}", doors.guarded(background.delete, "infer"), methods=["DELETE"]),
+        Route("/v1/responses/{id}/cancel", doors.guarded(background.cancel, "infer"), methods=post),
     ]
     origins = parts.stack.gateway.cors_origins
     cors = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
@@ -244,9 +251,6 @@ class _Doors:
         body = jobs(wanted.request, self._parts.stack.requests)[0].body
         counted = await _ask(lane, b"POST", b"/v1/chat/completions/input_tokens", body, _Counted)
         return Response(messages.render_count(counted.input_tokens), media_type="application/json")
-
-    async def unreachable(self, request: Request) -> Response:
-        raise InternalError("this path is served elsewhere")
 
     async def _read(self, parse: Callable[[bytes], T], request: Request) -> T:
         """The parsed body; fields that do not exist are passed over, where the stack has it so."""

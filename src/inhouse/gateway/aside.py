@@ -69,8 +69,8 @@ class Aside:
         wait_s: float | None = None,
     ) -> None:
         """`share` in place of the tenant's own; `wait_s`: how long it may wait for a slot, in place of the queue's."""
-        self._id_hex = parts.request_ids.new()
-        self.entry = Entry(request_id or self._id_hex, api.name, time.monotonic())
+        self.id_hex = parts.request_ids.new()
+        self.entry = Entry(request_id or self.id_hex, api.name, time.monotonic())
         self.notes: list[tuple[bytes, bytes]] = []
         self.session = session
         self._parts, self._api, self._body, self._sink = parts, api, body, sink
@@ -117,7 +117,7 @@ class Aside:
     # the pipeline calls these
     async def call(self) -> Call:
         body, self._body = self._body, b""
-        call, ignored = parsed(self._api, body, self._parts.stack.requests, self._id_hex, time.time())
+        call, ignored = parsed(self._api, body, self._parts.stack.requests, self.id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
         return call

@@ -158,18 +158,29 @@ class Exchange:
     def stopped_by(self) -> ApiError | None:
         return self._stopped_by
 
-    async def call(self) -> Call:
+    async def call(self) -> Call | None:
         head = self.head
         if self._body_whole and self._body_error is None and head.json and len(self._body) == 1:
             body, self._body = self._body[0], []
         else:
             body = await self._whole_body()
+        if head.api.name == "responses" and b'"background"' in body and self._diverted(body):
+            return None
         if head.timeout is not None:
             self._time_asked = timing.limits(head.timeout)
         call, ignored = parsed(head.api, body, self._parts.stack.requests, self._id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
         return call
+
+    def _diverted(self, body: bytes) -> bool:
+        """Whether it goes on in the background; its client has its answer then."""
+        divert = self._parts.divert
+        answer = divert and divert(b"/v1/responses", body, self._parts.identify(*self.head.credentials))
+        if answer is None:
+            return False
+        self._respond(200, _JSON, answer)
+        return True
 
     async def _whole_body(self) -> bytes:
         if not self.head.json:

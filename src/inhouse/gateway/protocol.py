@@ -26,6 +26,7 @@ from inhouse.gateway.apis import APIS, Api
 from inhouse.gateway.exchange import STATUS_LINES, Exchange
 from inhouse.gateway.head import Again, Head, again, head_of, without_upgrade
 from inhouse.gateway.kernel import queued_bytes
+from inhouse.gateway.late_websocket import SOCKET_PATHS, LateWebSocket, handshake
 from inhouse.gateway.lean import Config, HttpToolsProtocol, ServerState
 from inhouse.runtime import Parts
 from inhouse.wire import errors
@@ -33,6 +34,9 @@ from inhouse.wire import errors
 _LINGER_S = 2.0
 _AHEAD_BYTES_MAX = 256 * 1024
 _ALIVE = b'{"status":"ok"}'
+
+_RESUMING = frozenset({b"x-inhouse-resume", b"last-event-id"})
+"""Headers of streams that can be resumed: those are not served here (`background`)."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -60,6 +64,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._body_since_s = self._head_since_s
         self._ahead_bytes = 0
         self._plain_head = b""
+        self._socket_head = b""
         self._closing = False
         self._answered_here = False
         self._silent = True
@@ -140,6 +145,9 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(error)
             raise error  # ends the parsing
         if self.parser.should_upgrade():
+            if self._is_socket():
+                self._socket_head = handshake(self.url, self.headers)
+                return
             self._plain_head = self._head_without_upgrade()
             return
         api = self._hot()
@@ -202,7 +210,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = True
         self._read = b""  # what follows in the same read does not begin it
         cycle = cast(Any, self.cycle)
-        if self._plain_head:
+        if self._plain_head or self._socket_head:
             return
         if self._answered_here:
             self._answered_here = False
@@ -293,10 +301,31 @@ class GatewayProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
+                if self._socket_head:
+                    self._hand_over(self._socket_head + data[upgrade.args[0] :])
+                    return
                 head, self._plain_head = self._plain_head, b""
                 data = head + data[upgrade.args[0] :]
             else:
                 return
+
+    def _is_socket(self) -> bool:
+        """Whether a WebSocket is asked for, where there is one. Behind answers that are not out yet there is none."""
+        wanted = self.parser.get_method() == b"GET" and self.url.partition(b"?")[0] in SOCKET_PATHS
+        return (
+            wanted
+            and self._idle()
+            and any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in self.headers)
+        )
+
+    def _hand_over(self, data: bytes) -> None:
+        """The connection is a WebSocket's from here on; `data` is all that came, from its handshake on."""
+        self.connections.discard(self)
+        self._closing = True
+        protocol = LateWebSocket(self.config, self.server_state, self.app_state, self.loop)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.data_received(data)
 
     def _begin_asgi(self) -> None:
         """uvicorn's way; it fills a scope at the begin of each message, which hot requests do without."""
@@ -308,7 +337,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _hot(self) -> Api | None:
         """The hot endpoint that the request is for, however its path is written (RFC 9112, 3.2; RFC 3986, 6.2.2)."""
-        if self.parser.get_method() != b"POST":
+        if self.parser.get_method() != b"POST" or any(name in _RESUMING for name, _ in self.headers):
             return None
         path = self.url.partition(b"?")[0]
         if not path.startswith(b"/"):

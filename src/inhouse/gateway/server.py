@@ -28,9 +28,11 @@ from inhouse.core import GatewayReport, Report
 from inhouse.errors import ShuttingDown, StackError
 from inhouse.gateway import app, heap
 from inhouse.gateway.batching import Batching, batching
+from inhouse.gateway.late_websocket import LateWebSocket
 from inhouse.gateway.lean import Config, Server
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
+from inhouse.gateway.sockets import Sockets
 from inhouse.runtime import Parts, running
 from inhouse.telemetry.log import Log, place_of
 
@@ -60,7 +62,8 @@ async def _serve(
     began_s: float,
 ) -> int:
     async with running(stack, environ, report) as parts, batching(parts) as work:
-        server = _Server(_config(stack.gateway, parts, work), parts, report)
+        sockets = Sockets(parts)
+        server = _Server(_config(stack.gateway, parts, work, sockets), parts, report, sockets)
         parts.sweepers.append(server.sweep)
         parts.connections = lambda: len(server.server_state.connections)
         url = _url(stack.gateway, listener)
@@ -81,8 +84,9 @@ class _Server(Server):
     While it drains it still listens: /health says so, and who asks for an answer is told 503 and when to come back.
     """
 
-    def __init__(self, config: Config, parts: Parts, report: Callable[[Report], None]) -> None:
+    def __init__(self, config: Config, parts: Parts, report: Callable[[Report], None], sockets: Sockets) -> None:
         super().__init__(config)
+        self._sockets = sockets
         self.on_started: Callable[[], None] = lambda: None
         self._parts = parts
         self._report = report
@@ -98,7 +102,13 @@ class _Server(Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether it is time to stop listening."""
         over = await super().on_tick(counter)
-        return over or (self._parts.draining and not self.server_state.tasks)
+        return over or (self._parts.draining and not self._answering)
+
+    @property
+    def _answering(self) -> bool:
+        """Whether an answer is under way. A socket's own task, which waits for frames, is none."""
+        sockets = sum(isinstance(one, LateWebSocket) for one in self.server_state.connections)
+        return len(self.server_state.tasks) > sockets or self._sockets.busy
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -119,8 +129,12 @@ class _Server(Server):
 
     def sweep(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        for connection in tuple(self.server_state.connections):
-            cast(GatewayProtocol, connection).check(now_s)
+        for connection in self._http:
+            connection.check(now_s)
+
+    @property
+    def _http(self) -> list[GatewayProtocol]:
+        return [one for one in self.server_state.connections if isinstance(one, GatewayProtocol)]
 
     def _stop(self, number: int, grace_s: float) -> None:
         if self._parts.draining:
@@ -140,22 +154,26 @@ class _Server(Server):
     def _end_answers(self) -> None:
         self.should_exit = True
         reason = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
-        for connection in tuple(self.server_state.connections):
-            cast(GatewayProtocol, connection).stop(reason)
+        self._sockets.stop(reason)
+        for connection in self._http:
+            connection.stop(reason)
         asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
 
     def _give_up(self) -> None:
         for connection in tuple(self.server_state.connections):
-            cast(GatewayProtocol, connection).hang_up()
+            cast(GatewayProtocol | LateWebSocket, connection).hang_up()
         self.force_exit = True
 
 
-def _config(spec: GatewaySpec, parts: Parts, work: Batching | None) -> Config:
+def _config(spec: GatewaySpec, parts: Parts, work: Batching | None, sockets: Sockets) -> Config:
     protocol: Any = functools.partial(GatewayProtocol, parts=parts)
     config = Config(
-        app.build(parts, work),
+        app.build(parts, work, sockets),
         http=protocol,
-        ws="none",
+        ws="none",  # `GatewayProtocol` hands those over that it lets in
+        ws_max_size=spec.request_bytes_max,
+        ws_ping_interval=parts.stack.sockets.ping,
+        ws_ping_timeout=parts.stack.sockets.ping,
         lifespan="off",
         log_config=None,
         access_log=False,

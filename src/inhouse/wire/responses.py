@@ -1,8 +1,8 @@
 """OpenAI Responses (`/v1/responses`): a translation to chat and back.
 
-What it is not: a store. Responses and conversations are not kept, so that `previous_response_id`, `conversation` and
-`background` are refused with a sentence that says what to send instead; `store` is accepted, and the answer says that
-it was not.
+What it is not: a store. Responses and conversations are not kept, so that `previous_response_id` and `conversation` are
+refused with a sentence that says what to send instead; `store` is accepted, and the answer says that it was not. Of
+responses in the background only what they ask for is here; `gateway/background.py` makes them.
 """
 
 from __future__ import annotations

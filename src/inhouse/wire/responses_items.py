@@ -11,7 +11,7 @@ from inhouse.errors import ApiError
 from inhouse.wire.messages_blocks import Block
 from inhouse.wire.responses_request import AllowedTools, FunctionChoice, Reasoning, ResponsesRequest, TextFormat
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["queued", "cancelled", "in_progress", "completed", "incomplete", "failed"]
 
 
 class OutputTextPart(Struct, tag="output_text", tag_field="type"):

@@ -24,7 +24,7 @@ from inhouse.wire.responses_request import (
 
 _WHOLE = "send the whole conversation in `input`"
 _ABSENT = {
-    "background": f"responses in the background are not available yet; {_WHOLE} and set `stream` to true",
+    "background": "a response in the background is asked for over HTTP, by itself: POST /v1/responses",
     "conversation": f"conversations are not kept yet; {_WHOLE}",
     "previous_response_id": f"responses are not kept yet; {_WHOLE}",
     "prompt": "stored prompts are not available; send the text in `instructions` and `input`",
