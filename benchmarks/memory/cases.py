@@ -12,7 +12,7 @@ class Case:
     """A model and how it is served; `context` is of one slot."""
 
     shape: Shape
-    context: int = 512
+    context: int = 1024
     slots: int = 2
     embeddings: bool = True
     prompts_mib: int = 0
@@ -28,7 +28,7 @@ class Case:
 
 CASES = (
     Case(Shape("heads of their own")),
-    Case(Shape("grouped heads", kv_heads=4), context=1024),
+    Case(Shape("grouped heads", kv_heads=4), context=2048),
     Case(Shape("one head of keys", kv_heads=1)),
     Case(Shape("deep and narrow", layers=32, embedding=512, heads=8, kv_heads=8, feed_forward=1536)),
     Case(Shape("shallow and wide", layers=4, embedding=2048, heads=32, kv_heads=8, feed_forward=5632)),
@@ -41,10 +41,10 @@ CASES = (
     Case(Shape("8 experts", experts=8, layers=6, feed_forward=1408, kv_heads=4)),
     Case(Shape("long context", layers=4, kv_heads=16), context=8192, slots=1),
     Case(Shape("16 slots", kv_heads=8), context=512, slots=16),
-    Case(Shape("8-bit cache"), context=1024, args=("--cache-type-k", "q8_0", "--cache-type-v", "q8_0")),
-    Case(Shape("4-bit cache"), context=1024, args=("--cache-type-k", "q4_0", "--cache-type-v", "q4_0")),
+    Case(Shape("8-bit cache"), context=2048, args=("--cache-type-k", "q8_0", "--cache-type-v", "q8_0")),
+    Case(Shape("4-bit cache"), context=2048, args=("--cache-type-k", "q4_0", "--cache-type-v", "q4_0")),
     Case(Shape("one cache for all slots"), slots=4, args=("--kv-unified",)),
-    Case(Shape("windows", "gemma3", window=512, layers=12, heads=8, kv_heads=4, head_length=128), context=1536),
+    Case(Shape("windows", "gemma3", window=512, layers=12, heads=8, kv_heads=4, head_length=128), context=2048),
     Case(
         Shape("windows, 4 bits", "gemma3", window=256, layers=18, heads=4, kv_heads=1, head_length=256, recipe="q4_0",
               vocabulary=32768), context=1024, slots=4,

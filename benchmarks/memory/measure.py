@@ -116,7 +116,7 @@ def _use(case: Case, path: str) -> None:
         for thread in asked:
             thread.join()
     if case.embeddings:
-        ubatch = min(512, tokens) if "--ubatch-size" not in case.args else int(case.args[1])
+        ubatch = min(512, case.context - _ROOM) if "--ubatch-size" not in case.args else int(case.args[1])
         _post(path, "/v1/embeddings", {"input": prompt(min(ubatch, case.context) - 2)})
 
 

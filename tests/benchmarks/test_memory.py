@@ -13,12 +13,12 @@ from benchmarks.memory.shapes import Shape
 OFF_MAX = 0.05
 
 CASES = (
-    Case(Shape("16 bits", recipe="f16", kv_heads=4, layers=6), context=512),
-    Case(Shape("4 bits, repacked", recipe="q4_0", kv_heads=4, layers=12, vocabulary=32768), context=512,
+    Case(Shape("16 bits", recipe="f16", kv_heads=4, layers=5), context=512, slots=1),
+    Case(Shape("4 bits, repacked", recipe="q4_0", kv_heads=4, layers=6, vocabulary=32768), context=512, slots=1,
          embeddings=False),
-    Case(Shape("8-bit cache of 8 slots", layers=4), context=4096, slots=8, used=256,
+    Case(Shape("8-bit cache of 8 slots", layers=4), context=4096, slots=8, used=80,
          args=("--cache-type-k", "q8_0", "--cache-type-v", "q8_0")),
-    Case(Shape("windows", "gemma3", window=256, layers=12, heads=4, kv_heads=2, head_length=256), context=512, slots=1),
+    Case(Shape("windows", "gemma3", window=256, layers=6, heads=4, kv_heads=2, head_length=256), context=512, slots=1),
 )  # fmt: skip
 
 
