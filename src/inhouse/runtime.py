@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from inhouse.config import Stack
@@ -293,7 +293,8 @@ def _look_for_files(stack: Stack) -> None:
 
     for spec in here:
         if spec.source is not None and is_here(spec.source):
-            obtain(spec.source, wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent))
+            wanted = wanted_of(spec, stack.weights, ENGINES[spec.engine].formats, silent)
+            obtain(spec.source, replace(wanted, sha256=None))  # hashing takes its time: not before the door is open
 
 
 async def _tick(parts: Parts) -> None:

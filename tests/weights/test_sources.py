@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.weights import gguf_bytes
 
 from inhouse.errors import WeightsError
-from inhouse.weights.sources import resolve
+from inhouse.weights.sources import obtain, resolve
 from inhouse.weights.splits import parts
+from inhouse.weights.wanted import Wanted, silent
 
 
 def found(source: str, base: Path) -> Path:
@@ -75,6 +78,21 @@ def test_a_split_model_is_its_first_part(tmp_path: Path) -> None:
 )
 def test_a_name_that_only_looks_split_is_one_file(name: str) -> None:
     assert parts(name) == (name,)
+
+
+def test_a_local_file_meets_its_pinned_digest(tmp_path: Path) -> None:
+    """Of a split model, that of what `sha256sum` prints for its parts."""
+    raw = gguf_bytes.model()
+    own = hashlib.sha256(raw).hexdigest()
+    names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    for name in ("one.gguf", *names):
+        (tmp_path / name).write_bytes(raw)
+    printed = "".join(f"{own}  {name}\n" for name in names)
+    for source, pinned in (("one.gguf", own), (names[1], hashlib.sha256(printed.encode()).hexdigest())):
+        wanted = Wanted(tmp_path, silent, sha256=pinned)
+        assert obtain(source, wanted).files
+        with pytest.raises(WeightsError, match="pinned is"):
+            obtain(source, replace(wanted, sha256="0" * 64))
 
 
 def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
