@@ -78,6 +78,8 @@ class ReplicaReport:
     reason: str | None = None
     endpoint: str = ""
     """The id of its endpoint."""
+    native: bool = False
+    """The engine is one that was compiled on this machine."""
 
 
 EndpointState = Literal["ready", "loading", "asleep", "draining", "unreachable"]

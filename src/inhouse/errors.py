@@ -6,6 +6,7 @@
     ├── WeightsError                    weights: missing, corrupt, refused by the hub; WeightsUnreachable: try later
     ├── RenderError                     rendered files that cannot be read or written
     ├── EngineStartError                an engine that did not start, with its own reason
+    ├── EngineBuildError                an engine that could not be compiled
     └── ApiError                        anything that a client of the API can be told
         ├── BadRequest          400     ContextTooLong, UnknownParameter, RequestExceedsQuota …
         ├── Unauthorized        401
@@ -78,6 +79,10 @@ class RenderError(InhouseError):
 
 class EngineStartError(InhouseError):
     """An engine did not start."""
+
+
+class EngineBuildError(InhouseError):
+    """An engine could not be compiled here, or what came of it is not right."""
 
 
 class ApiError(InhouseError):

@@ -46,6 +46,7 @@ class Announcer:
         self._json = as_json
         self._ink = Ink.of(sys.stdout, os.environ)
         self._minted: KeyMinted | None = None
+        self._hinted = False
         self._busy: dict[str, str] = {}
         self._fetch_step: dict[str, int] = {}
         self._spinner = Spinner(sys.stdout) if sys.stdout.isatty() and not as_json else None
@@ -134,6 +135,8 @@ class Announcer:
             self._say("restart", f"{model}: {report.reason or 'the engine ended'}", "bold yellow")
         elif report.state == "ready":
             self._say("ready", running(report), "bold green")
+            if report.engine == "llamacpp" and not report.native:
+                self._faster(model)
         elif report.state == "asleep":
             self._say("asleep", f"{report.endpoint or model}, until a request asks for it")
         elif report.state == "unreachable":
@@ -141,6 +144,21 @@ class Announcer:
         elif report.state == "failed":
             self._say("failed", f"{model}: {report.reason or 'no reason given'}", "bold red")
             self._say("", f"requests for {model} are told 503; mend it and start again ({self._first_look(model)})")
+
+    def _faster(self, model: str) -> None:
+        """Once: that a build for this CPU would be faster."""
+        spec = self._stack.models.get(model)
+        if self._hinted or spec is None or spec.source == "demo" or spec.engine_binary or spec.engine_build != "auto":
+            return
+        self._hinted = True
+        from inhouse.engines.hardware import look
+        from inhouse.engines.native import gains
+
+        hardware = look(with_gpus=False)
+        if (unused := gains(hardware.cpu)) and hardware.system.startswith("Linux "):
+            self._say(
+                "faster", f"`inhouse engine build` makes an engine that uses {', '.join(unused)} of this CPU", "bold"
+            )
 
     def _first_look(self, model: str) -> str:
         spec = self._stack.models.get(model)

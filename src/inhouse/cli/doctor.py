@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
+from inhouse.cli.engine import sentence
 from inhouse.cli.options import AsJson, examples
 
 if TYPE_CHECKING:
@@ -34,17 +36,22 @@ def hardware(as_json: AsJson = False) -> None:
     """
     from inhouse.engines.choices import budget, choose
     from inhouse.engines.hardware import look
+    from inhouse.engines.native import gains
+    from inhouse.engines.native_here import built_here
 
     found = look()
     choices, room = choose(found), budget(found)
+    built = built_here(found, os.environ)
+    which = sentence(built, gains(found.cpu), found.system)
     if as_json:
         import json
 
         usable = {"usable_cores": found.usable_cores, "usable_memory_bytes": found.usable_memory_bytes}
-        chosen = {**asdict(choices), "memory_budget_bytes": room and asdict(room)}
+        engine = {"program": None if built is None else str(built.program), "why": which}
+        chosen = {**asdict(choices), "memory_budget_bytes": room and asdict(room), "engine": engine}
         typer.echo(json.dumps({**asdict(found), **usable, "chosen": chosen}, indent=2, ensure_ascii=False))
         return
-    for label, text in told(found, choices, room):
+    for label, text in (*told(found, choices, room), ("", ""), ("engine", which)):
         typer.echo(f"{label:<14}{text}".rstrip())
 
 

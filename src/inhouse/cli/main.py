@@ -20,6 +20,7 @@ from inhouse.cli import (
     config,
     doctor,
     endpoints,
+    engine,
     explain,
     fake_engine,
     gateway,
@@ -70,6 +71,7 @@ app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 app.add_typer(doctor.app, name="doctor")
 app.command(epilog=init.EXAMPLES)(init.init)
+app.add_typer(engine.app, name="engine")
 app.command(epilog=render.EXAMPLES)(render.render)
 app.command("fake-engine", epilog=fake_engine.EXAMPLES, context_settings=fake_engine.CONTEXT)(fake_engine.command())
 app.command("transformers-engine", epilog=transformers_engine.EXAMPLES)(transformers_engine.transformers_engine)

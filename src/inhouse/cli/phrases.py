@@ -27,7 +27,7 @@ def curl(url: str, model: str, key: str | None, *, auth: bool) -> str:
 
 def running(report: ReplicaReport) -> str:
     """`demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s`; `10.0.0.7:8000 of chat: vllm`"""
-    parts = [report.engine]
+    parts = [f"{report.engine}, built here" if report.native else report.engine]
     if report.threads is not None:
         parts.append(f"{report.threads} threads" if report.threads != 1 else "1 thread")
     if report.slots is not None:

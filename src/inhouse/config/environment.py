@@ -21,6 +21,7 @@ from inhouse.config.problems import Problem
 PREFIX = "INHOUSE_"
 RESERVED: dict[str, str] = {
     "INHOUSE_CONFIG": "the file to read, when `--config` does not name one",
+    "INHOUSE_CACHE": "the folder of what `inhouse engine build` compiles, in place of `$XDG_CACHE_HOME/inhouse`",
     "INHOUSE_API_KEY": "the key that `inhouse chat` and `inhouse models` present",
     "INHOUSE_BASE_URL": "the gateway that `inhouse chat` and `inhouse models` speak to",
 }

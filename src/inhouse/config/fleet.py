@@ -23,8 +23,8 @@ EngineName = Literal[
 """Of each there is a row in `engines/table.ENGINES`."""
 
 _OF_A_SOURCE = (
-    "replicas", "batch", "embeddings", "prompt_cache", "engine_binary", "engine_args", "gpus", "gpu_memory",
-    "quantization", "load", "pinned", "sleep_after", "memory", "crashes_max", "crash_pause",
+    "replicas", "batch", "embeddings", "prompt_cache", "engine_binary", "engine_build", "engine_args",
+    "gpus", "gpu_memory", "quantization", "load", "pinned", "sleep_after", "memory", "crashes_max", "crash_pause",
 )  # fmt: skip
 _ENDPOINT = re.compile(
     r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"

@@ -205,6 +205,11 @@ class ModelSpec(Section):
         "The engine's program, as a path or as a name on PATH; without it, its usual name or the one in the package.",
         example="/usr/local/bin/llama-server",
     )
+    engine_build: Literal["auto", "package", "native"] = setting(
+        "auto",
+        "Which llama.cpp, where no `engine_binary` is named: `native` is the one that `inhouse engine build` made, "
+        "`auto` the same where there is one.",
+    )
     engine_args: list[str] = setting(
         [], "More flags for the engine, handed on as they are.", example=["--flash-attn", "on"]
     )

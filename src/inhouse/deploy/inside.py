@@ -10,7 +10,18 @@ from inhouse.deploy.launch import replica
 from inhouse.deploy.site import HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site
 
 _HERE_ONLY = frozenset(
-    {"source", "replicas", "threads", "batch", "engine_binary", "engine_args", "gpus", "gpu_memory", "quantization"}
+    {
+        "source",
+        "replicas",
+        "threads",
+        "batch",
+        "engine_binary",
+        "engine_build",
+        "engine_args",
+        "gpus",
+        "gpu_memory",
+        "quantization",
+    }
 ) | {"deploy"}
 """What a model's section says about engines that are started by the gateway's own process."""
 

@@ -73,6 +73,9 @@ class Spec:
     pooling: str | None = None
     """How token vectors become one embedding; None where the weights say, or where the engine decides."""
     binary: Path | None = None
+    native: Path | None = None
+    """A llama-server that was compiled here for this CPU: it takes the place of the engine in the package, until it
+    fails."""
     extra_args: tuple[str, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """llama.cpp: the server inside the `xllamacpp` wheel, or a `llama-server` binary of the user's own.
 
-Both take the same flags, written once in `argv`; `llamacpp_child.py` reads them for the wheel. An own build that uses
-all of the CPU's instructions takes the place of the wheel by being named as `engine_binary`.
+Both take the same flags, written once in `argv`; `llamacpp_child.py` reads them for the wheel. A build that uses all
+of the CPU's instructions takes the place of the wheel: one that `inhouse engine build` made by itself (`native`), any
+other by being named as `engine_binary`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def argv(spec: Spec, address: Address) -> Command:
     """The command that serves `spec`: by the wheel, where no binary is named."""
     if spec.binary is not None:
         return Command((str(spec.binary), *_flags(spec, address)))
+    if spec.native is not None:
+        return Command((str(spec.native), *_flags(spec, address, *_as_in_the_package(spec))))
     # -P keeps this folder, whose modules have common names, out of the child's import path
     return Command((sys.executable, "-P", str(CHILD), *_flags(spec, address)), ends_with_stdin=True)
 
@@ -36,7 +39,13 @@ def server_argv(spec: Spec, address: Address) -> Command:
     return argv(replace(spec, binary=spec.binary or Path(LLAMA_SERVER.program)), address)
 
 
-def _flags(spec: Spec, address: Address) -> list[str]:
+def _as_in_the_package(spec: Spec) -> tuple[str, ...]:
+    """What `llamacpp_child` sets where no flag says so."""
+    http_threads = 2 * spec.slots + 16  # each connection holds one
+    return ("--no-ui", "--fit", "off", "--threads-http", str(http_threads))
+
+
+def _flags(spec: Spec, address: Address, *more: str) -> list[str]:
     pooling = "rank" if spec.task == "rerank" else spec.pooling
     return [
         "--model", str(spec.weights),
@@ -55,6 +64,7 @@ def _flags(spec: Spec, address: Address) -> list[str]:
         "--cache-ram", str(spec.prompt_cache_bytes >> 20),
         "--ctx-checkpoints", str(CHECKPOINTS),
         *(["--pooling", pooling] if pooling and spec.embeddings else []),
+        *more,
         *spec.extra_args,
     ]  # fmt: skip
 
@@ -77,10 +87,13 @@ def ubatch_tokens(slots: int) -> int:
 
 def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str]) -> Parts:
     """What one replica takes. Of a model that keeps a state of another kind, a quarter of its weights stands for it."""
-    found = predict(model, read_flags(argv), features, wheel=spec.binary is None)
+    found = predict(model, read_flags(argv), features, wheel=spec.binary is None and spec.native is None)
     if found is not None:
         return found
-    rest = predict(_Stateful(model), read_flags(argv), features, wheel=spec.binary is None) or Parts()
+    rest = (
+        predict(_Stateful(model), read_flags(argv), features, wheel=spec.binary is None and spec.native is None)
+        or Parts()
+    )
     return replace(rest, cache=rest.weights // 4)
 
 

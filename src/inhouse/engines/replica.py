@@ -20,6 +20,7 @@ import os
 import re
 import socket as sockets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from inhouse.core import ReplicaReport, ReplicaState
@@ -141,6 +142,13 @@ class Replica:
             self._enter("restarting", reason=cause, told=child.how)
         except EngineStartError as error:
             self.member.log = () if child is None else child.last_lines
+            if self.spec.native is not None and not was_ready:
+                # a build of ours that does not start is no reason to serve nothing
+                self.spec = replace(self.spec, native=None)
+                why = "the engine that was built here did not start ({}); the one in the package takes its place"
+                told = why.format(without_folders(error.message))
+                self._enter("restarting", reason=why.format(error.message), told=told)
+                return False
             self._enter(
                 "restarting" if was_ready else "failed", reason=error.message, told=without_folders(error.message)
             )
@@ -261,6 +269,7 @@ class Replica:
                 memory_bytes=memory_bytes,
                 load_s=self.load_s if state == "ready" else None,
                 reason=reason or None,
+                native=self.spec.native is not None,
             )
         )
 

@@ -1,0 +1,80 @@
+"""Which engine stands in for the one in the package on this machine, if any does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inhouse.config import ModelSpec
+from inhouse.engines.hardware import Hardware
+from inhouse.engines.native import PACKAGE, PROGRAM, Recipe, cache_folder, recipe
+from inhouse.errors import EngineBuildError
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A build in the cache; `told` is what was written down of it."""
+
+    program: Path
+    told: dict[str, object] = field(default_factory=dict)
+
+
+def found(cache: Path, recipe: Recipe) -> Built | None:
+    """The build of this recipe, where it has been made and checked."""
+    folder = cache / recipe.folder
+    try:
+        told = json.loads((folder / "build.json").read_text())
+    except (OSError, ValueError):
+        return None
+    program = folder / PROGRAM
+    return Built(program, told) if isinstance(told, dict) and os.access(program, os.X_OK) else None
+
+
+def cache_here(environ: Mapping[str, str]) -> Path:
+    try:
+        return cache_folder(environ, Path.home())
+    except RuntimeError as error:
+        raise EngineBuildError(f"no folder for builds: {error}", hint="INHOUSE_CACHE names one") from None
+
+
+def recipe_here(hardware: Hardware, *, portable: bool = False) -> Recipe:
+    """Of the llama.cpp that is installed. Raises EngineBuildError where it cannot be built here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version(PACKAGE)
+    except PackageNotFoundError:
+        raise EngineBuildError(
+            f"{PACKAGE} is not installed, whose version would be built", hint=f"pip install {PACKAGE}"
+        ) from None
+    return recipe(installed, hardware.system, hardware.cpu, portable=portable)
+
+
+def built_here(hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
+    """The build that would be used: the one for this CPU before a portable one; None where there is none."""
+    try:
+        cache = cache_here(environ)
+        if not any(cache.glob("llama.cpp-*")):
+            return None  # without asking for versions, which takes memory
+        ways = [recipe_here(hardware, portable=portable) for portable in (False, True)]
+    except (EngineBuildError, OSError):
+        return None
+    return next((built for way in ways if (built := found(cache, way)) is not None), None)
+
+
+def native_for(said: ModelSpec, hardware: Hardware) -> Path | None:
+    """The program for a model in place of the engine in the package; None for that one.
+
+    Raises EngineBuildError where the model wants one that is not there.
+    """
+    if said.engine != "llamacpp" or said.engine_binary is not None or said.engine_build == "package":
+        return None
+    built = built_here(hardware, os.environ)
+    if built is None and said.engine_build == "native":
+        raise EngineBuildError(
+            "`engine_build: native`, but none is built of this llama.cpp for this CPU", hint="inhouse engine build"
+        )
+    return built.program if built is not None else None

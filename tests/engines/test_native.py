@@ -1,0 +1,149 @@
+"""Which llama-server is built, with what, and where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inhouse.cli.engine import sentence
+from inhouse.cli.engine_progress import BuildProgress
+from inhouse.engines.cpu import Cpu
+from inhouse.engines.engine import Spec
+from inhouse.engines.http import Address
+from inhouse.engines.llamacpp import argv
+from inhouse.engines.native import (
+    SystemTools,
+    cache_folder,
+    gains,
+    miscompiles_amx,
+    recipe,
+    steps,
+    system_compiler,
+    version_numbers,
+    zig_wrapper,
+)
+from inhouse.engines.native_here import Built
+from inhouse.errors import EngineBuildError
+
+LINUX = "Linux x86_64"
+OLD = Cpu("old", 2, 2, ("AVX2",))
+NEW = Cpu("new", 2, 2, ("AVX2", "AVX-512", "AMX"))
+VERSION = "2026.10.11549"
+
+
+def test_the_same_recipe_is_the_same_folder_and_anything_else_is_another() -> None:
+    """Version, kind and CPU tell builds apart; of a portable one the CPU does not."""
+    native = recipe(VERSION, LINUX, NEW)
+    assert native == recipe(VERSION, LINUX, NEW)
+    others = [
+        recipe("2026.11.11600", LINUX, NEW),
+        recipe(VERSION, LINUX, OLD),
+        recipe(VERSION, "Linux aarch64", NEW),
+        recipe(VERSION, LINUX, NEW, portable=True),
+    ]
+    assert len({native.folder, *(one.folder for one in others)}) == 5
+    assert recipe(VERSION, LINUX, NEW, portable=True) == recipe(VERSION, LINUX, OLD, portable=True)
+    assert "-DLLAMA_BUILD_NUMBER=11549" in native.flags
+
+
+def test_a_native_build_has_this_cpu_and_a_portable_one_every_variant() -> None:
+    """The two never mix: llama.cpp refuses both at once."""
+    native, portable = recipe(VERSION, LINUX, NEW).flags, recipe(VERSION, LINUX, NEW, portable=True).flags
+    assert "-DGGML_NATIVE=ON" in native
+    assert "-DGGML_CPU_ALL_VARIANTS=ON" not in native
+    assert {"-DGGML_NATIVE=OFF", "-DGGML_CPU_ALL_VARIANTS=ON", "-DGGML_BACKEND_DL=ON"} <= set(portable)
+
+
+@pytest.mark.parametrize(("version", "system"), [(VERSION, "Darwin arm64"), ("0+unknown", LINUX)])
+def test_what_cannot_be_built_is_refused_with_the_way_out(version: str, system: str) -> None:
+    """macOS has a faster engine already; a version without number names no source."""
+    with pytest.raises(EngineBuildError) as caught:
+        recipe(version, system, NEW)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("gcc", "wrong"),
+    [((12, 2, 0), True), ((12, 4), False), ((13, 2, 0), True), ((13, 3, 0), False), ((14, 1), False), ((11,), True)],
+)
+def test_which_gcc_compiles_amx_wrongly(gcc: tuple[int, ...], wrong: bool) -> None:
+    """As the bug was mended in each branch."""
+    assert miscompiles_amx(gcc) is wrong
+
+
+def test_the_system_compiler_is_one_that_is_right_for_this_cpu() -> None:
+    """Clang first; an old GCC only where there is no AMX; nothing half right."""
+    gcc = SystemTools("cmake", "ninja", None, (12, 2, 0))
+    assert system_compiler(SystemTools("cmake", "ninja", "clang", (12, 2, 0)), NEW).c == "clang"
+    assert system_compiler(gcc, OLD).c == "gcc"
+    with pytest.raises(EngineBuildError, match="AMX"):
+        system_compiler(gcc, NEW)
+    with pytest.raises(EngineBuildError, match="cmake and no ninja"):
+        system_compiler(SystemTools(None, None, None, (14, 1)), OLD)
+    with pytest.raises(EngineBuildError, match="no clang and no gcc"):
+        system_compiler(SystemTools("cmake", "ninja", None, None), OLD)
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({}, "/home/me/.cache/inhouse/engines"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/inhouse/engines"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/inhouse/engines"),
+        ({"INHOUSE_CACHE": "/mine", "XDG_CACHE_HOME": "/xdg"}, "/mine/engines"),
+    ],
+)
+def test_where_builds_lie(environ: dict[str, str], place: str) -> None:
+    """Ours before XDG's, whose relative values are ignored as its specification says."""
+    assert cache_folder(environ, Path("/home/me")) == Path(place)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9999), st.integers(1, 9999)), min_size=1))
+def test_progress_is_the_last_step_that_ninja_tells(told: list[tuple[int, int]]) -> None:
+    """Whatever stands around the steps."""
+    data = b"".join(b"[%d/%d] Building C object a.o\nwarning: b[1] is [old]\n" % one for one in told)
+    assert steps(data) == told[-1]
+    assert steps(b"-- Configuring done") is None
+
+
+def test_a_portable_compiler_is_bound_to_an_old_glibc_and_to_no_cpu() -> None:
+    """zig without a target takes the CPU that is here; the archiver takes none at all."""
+    assert "-target x86_64-linux-gnu.2.28" in zig_wrapper(Path("/t/zig"), "c++", "x86_64")
+    assert "-target" not in zig_wrapper(Path("/t/zig"), "c++", None)
+    assert "-target" not in zig_wrapper(Path("/t/zig"), "ar", "x86_64")
+    assert version_numbers("gcc (Debian 12.2.0-14+deb12u1) 12.2.0") == (12, 2, 0)
+
+
+def test_a_build_is_started_with_what_the_engine_in_the_package_sets_itself() -> None:
+    """No page, no flags of its own making; and no flag of the user is overruled: theirs come last."""
+    spec = Spec("m", Path("m.gguf"), 512, 3, native=Path("/b/llama-server"), extra_args=("--cache-ram", "0"))
+    words = argv(spec, Address(socket="/s")).argv
+    assert words[0] == "/b/llama-server"
+    assert words[words.index("--fit") + 1] == "off"
+    assert words[words.index("--threads-http") + 1] == "22"
+    assert words[-2:] == ("--cache-ram", "0")
+
+
+def test_what_is_said_of_the_engine() -> None:
+    """A build that is there is named; one that would bring nothing is not offered."""
+    assert "AVX-512" in sentence(None, gains(NEW), LINUX)
+    assert sentence(None, gains(OLD), LINUX) == "llama.cpp of the package"
+    assert sentence(None, gains(NEW), "Darwin arm64") == "llama.cpp of the package"
+    built = Built(Path("/b/llama-server"), {"version": VERSION, "portable": False})
+    assert sentence(built, gains(NEW), LINUX) == f"llama.cpp {VERSION}, built here for this CPU: /b/llama-server"
+
+
+def test_the_time_left_follows_from_the_steps_done_since_it_was_begun() -> None:
+    """What was compiled in an earlier run says nothing of the pace of this one."""
+    now, shown = [0.0], list[str]()
+    progress = BuildProgress(shown.append, lambda: now[0], kind="lines", every_s=5.0)
+    progress("compiling", 100, 200)
+    now[0] = 10.0
+    progress("compiling", 120, 200)
+    now[0] = 11.0
+    progress("compiling", 121, 200)  # too soon to be shown
+    progress("checking", 0, 0)
+    assert shown == ["compiling 100 of 200", "compiling 120 of 200, 40 s left", "checking …"]
