@@ -20,13 +20,17 @@ EXAMPLES = examples(
     "inhouse render --out ./manifests",
     "inhouse render --only gateway,engines",
     "inhouse render --diff ./manifests",
-    "inhouse render --check",
+    "inhouse render --target kserve --check",
 )
 
 
 def render(
     config: Config = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the files there; else print them.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="kubernetes, kserve or knative; else `deploy.target` of the stack."),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Print only these parts, with commas between.")
     ] = None,
@@ -49,7 +53,7 @@ def render(
     from inhouse.config import read
     from inhouse.deploy.site import Site
 
-    reading = read(config, environ=os.environ, flags={})
+    reading = read(config, environ=os.environ, flags={"deploy.target": target})
     site = Site(reading.stack)
     files = _tree(site, reading)
     if check:

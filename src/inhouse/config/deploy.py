@@ -100,6 +100,14 @@ class DeploySpec(Section):
 
     name: KubernetesName = setting("inhouse", "What the names of all objects begin with.")
     namespace: KubernetesName = setting("inhouse", "The namespace of all objects.")
+    target: Literal["kubernetes", "kserve", "knative"] = setting(
+        "kubernetes",
+        "What makes engines' pods: plain Kubernetes, KServe, or KServe on Knative.",
+    )
+    kserve_kind: Literal["InferenceService", "LLMInferenceService"] = setting(
+        "InferenceService",
+        "What KServe is given for each model; the LLM kind has a fixed number of pods.",
+    )
     registry: str = setting(
         "inhouse", "Where the images are that `docker/build` makes.", example="registry.example.com/inhouse",
         min_length=1, max_length=200,

@@ -32,6 +32,7 @@ FLAGS: dict[str, str] = {
     "gateway.host": "--host",
     "gateway.port": "--port",
     "queue.url": "--queue",
+    "deploy.target": "--target",
     "auth.enabled": "--no-auth",
     "log.level": "--log-level",
     "state_dir": "--state-dir",

@@ -24,8 +24,10 @@ def _hours(rows: list[str]) -> list[str]:
 class ScalingSpec(Section):
     """How many pods there are: by the requests that wait and run at the gateways."""
 
-    by: Literal["none", "keda", "hpa"] = setting(
-        "none", "What scales: KEDA, which can go to zero, or the cluster's own autoscaler with a metrics adapter."
+    by: Literal["none", "keda", "hpa", "knative"] = setting(
+        "none",
+        "What scales: KEDA, which can go to zero, the cluster's own autoscaler with a metrics adapter, or Knative "
+        "where it is the target.",
     )
     pods_min: Count = setting(
         1,

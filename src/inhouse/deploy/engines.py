@@ -39,7 +39,7 @@ def workloads(site: Site) -> Iterator[Any]:
             yield _several_nodes(site, lane)
         else:
             yield _workload(site, lane)
-            yield from _claims_of_devices(site, lane)
+            yield from claims_of_devices(site, lane)
 
 
 def services(site: Site) -> Iterator[Any]:
@@ -50,7 +50,7 @@ def services(site: Site) -> Iterator[Any]:
         yield {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": site.meta(lane.name, COMPONENT, lane),
+            "metadata": site.meta(site.service(lane), COMPONENT, lane),
             "spec": {
                 "clusterIP": why("None", "requests go to pods by the gateway's choice"),
                 "selector": selector(site, lane),
@@ -87,29 +87,14 @@ def one_pod(site: Site, lane: Lane) -> dict[str, Any]:
 def _workload(site: Site, lane: Lane) -> dict[str, Any]:
     spec = lane.spec.deploy
     labels = site.labels(COMPONENT, lane)
-    stateful = _stateful(lane)
+    stateful = is_stateful(lane)
     own_volume = stateful and spec.volume == "pvc" and not spec.weights_image
-    # the volume of one node holds one pod: a second one beside it could wait for ever
-    alone = not stateful and _claimed(lane) and spec.volume == "pvc"
-    # so does a GPU that no second pod will find free
-    gpus = gpus_of(lane) > 0 and not stateful
     more: dict[str, Any] = {}
     if stateful:
         more = {"serviceName": lane.name, "podManagementPolicy": "Parallel"}
     else:
-        surge = 0 if gpus or alone else 1
-        more["progressDeadlineSeconds"] = int(_load_s(lane)) + 120
-        more["strategy"] = (
-            why({"type": "Recreate"}, "the volume belongs to one node, and one pod at a time")
-            if alone
-            else {
-                "type": "RollingUpdate",
-                "rollingUpdate": {
-                    "maxUnavailable": why(1, "a GPU is free only when a pod has left it") if not surge else 0,
-                    "maxSurge": surge,
-                },
-            }
-        )
+        more["progressDeadlineSeconds"] = int(load_s(lane)) + 120
+        more["strategy"] = strategy(lane)
     if own_volume:
         claim = _claim(site, lane, "ReadWriteOnce")
         more["volumeClaimTemplates"] = [
@@ -123,7 +108,22 @@ def _workload(site: Site, lane: Lane) -> dict[str, Any]:
             **_replicas(lane),
             **more,
             "selector": {"matchLabels": labels},
-            "template": _template(site, lane),
+            "template": template(site, lane),
+        },
+    }
+
+
+def strategy(lane: Lane) -> Any:
+    """How a Deployment's pods give way to the next version."""
+    # the volume of one node holds one pod: a second one beside it could wait for ever
+    if _claimed(lane) and lane.spec.deploy.volume == "pvc":
+        return why({"type": "Recreate"}, "the volume belongs to one node, and one pod at a time")
+    surge = 0 if gpus_of(lane) else 1  # so could one for a GPU that no second pod will find free
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {
+            "maxUnavailable": why(1, "a GPU is free only when a pod has left it") if not surge else 0,
+            "maxSurge": surge,
         },
     }
 
@@ -145,8 +145,8 @@ def _several_nodes(site: Site, lane: Lane) -> Any:
                 "leaderWorkerTemplate": {
                     "size": spec.nodes,
                     "restartPolicy": why("RecreateGroupOnPodRestart", "one lost node is the loss of the group"),
-                    "leaderTemplate": _template(site, lane, role="leader"),
-                    "workerTemplate": _template(site, lane, role="worker"),
+                    "leaderTemplate": template(site, lane, role="leader"),
+                    "workerTemplate": template(site, lane, role="worker"),
                 },
             },
         },
@@ -154,11 +154,13 @@ def _several_nodes(site: Site, lane: Lane) -> Any:
     )
 
 
-def target(lane: Lane) -> dict[str, str]:
+def target(site: Site, lane: Lane) -> dict[str, str]:
     """What a scaler scales."""
+    if site.target == "kserve":
+        return {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{lane.name}-predictor"}
     if lane.spec.deploy.nodes > 1:
         return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": lane.name}
-    return {"apiVersion": "apps/v1", "kind": "StatefulSet" if _stateful(lane) else "Deployment", "name": lane.name}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet" if is_stateful(lane) else "Deployment", "name": lane.name}
 
 
 def selector(site: Site, lane: Lane) -> dict[str, str]:
@@ -166,7 +168,8 @@ def selector(site: Site, lane: Lane) -> dict[str, str]:
     return site.labels(COMPONENT, lane) | ({"inhouse.dev/role": "leader"} if lane.spec.deploy.nodes > 1 else {})
 
 
-def _template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
+def template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
+    """The pod, with its labels and notes."""
     spec = lane.spec.deploy
     labels = site.labels(COMPONENT, lane) | ({"inhouse.dev/role": role} if role else {})
     start = launch(site, lane, role=role)
@@ -195,7 +198,7 @@ def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
     probes: dict[str, Any] = {}
     if start.ready is not None:
         probes = {
-            "startupProbe": pods.startup_probe(start.ready, "http", within_s=_load_s(lane)),
+            "startupProbe": pods.startup_probe(start.ready, "http", within_s=load_s(lane)),
             "readinessProbe": pods.http_probe(start.ready, "http", every_s=5, failures=2, timeout_s=5),
             "livenessProbe": why(
                 pods.http_probe(start.ready, "http", every_s=15, failures=8, timeout_s=10),
@@ -295,7 +298,7 @@ def _volumes(site: Site, lane: Lane) -> list[Any]:
         found.append({"name": "models", "image": why(image, "weights come as an image, kept by the node")})
     elif _claimed(lane):
         found.append({"name": "models", "persistentVolumeClaim": {"claimName": f"{lane.name}-models"}})
-    elif spec.volume == "empty" or not _stateful(lane):
+    elif spec.volume == "empty" or not is_stateful(lane):
         found.append({"name": "models", "emptyDir": {"sizeLimit": pods.quantity(spec.volume_size)}})
     if not site.sidecar:
         found.append({"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}})
@@ -311,10 +314,10 @@ def _claimed(lane: Lane) -> bool:
     spec = lane.spec.deploy
     if spec.weights_image or spec.volume == "empty":
         return False
-    return spec.volume == "shared" or not _stateful(lane)
+    return spec.volume == "shared" or not is_stateful(lane)
 
 
-def _stateful(lane: Lane) -> bool:
+def is_stateful(lane: Lane) -> bool:
     """Whether each pod has a volume of its own."""
     spec = lane.spec.deploy
     most = spec.replicas if spec.scaling.by == "none" else spec.scaling.pods_max
@@ -337,7 +340,8 @@ def _claim(site: Site, lane: Lane, mode: str) -> dict[str, Any]:
     }
 
 
-def _claims_of_devices(site: Site, lane: Lane) -> Iterator[Any]:
+def claims_of_devices(site: Site, lane: Lane) -> Iterator[Any]:
+    """What a model's pods get GPUs by, where that is dynamic resource allocation."""
     spec = lane.spec.deploy
     if spec.device_class and gpus_of(lane):
         request = {"name": "gpus", "exactly": {"deviceClassName": spec.device_class, "count": gpus_of(lane)}}
@@ -352,5 +356,6 @@ def _claims_of_devices(site: Site, lane: Lane) -> Iterator[Any]:
         )
 
 
-def _load_s(lane: Lane) -> float:
+def load_s(lane: Lane) -> float:
+    """Longest time to fetch and load."""
     return lane.spec.deploy.load_time or lane.spec.start_timeout

@@ -58,7 +58,8 @@ def watching(site: Site) -> bool:
     """Whether the gateway asks the cluster where engines are."""
     specs = site.stack.models.values()
     named = any(place.startswith("k8s") for spec in specs for place in spec.endpoints)
-    return named or (not site.sidecar and bool(site.lanes) and site.stack.deploy.discovery == "k8s")
+    looks = site.stack.deploy.discovery == "k8s" and site.target != "knative"
+    return named or (not site.sidecar and bool(site.lanes) and looks)
 
 
 def services(site: Site) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from inhouse.config.show import written
-from inhouse.deploy import state
+from inhouse.deploy import kserve, state
 from inhouse.deploy.launch import replica
 from inhouse.deploy.site import HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site
 
@@ -46,6 +46,8 @@ def text(site: Site) -> str:
         model["endpoints"] = [site.endpoint(lane)]
         model["engine"] = "llama-server" if lane.spec.engine == "llamacpp" else lane.spec.engine
         model["slots"] = replica(lane).slots  # as the pods have, whatever the gateway's own machine is
+        if site.target == "knative":
+            model["slots"] = kserve.slots_of_all(lane)
         scaling = lane.spec.deploy.scaling
         if scaling.by == "keda" and not scaling.pods_min and "load_wait" not in lane.spec.model_fields_set:
             model["load_wait"] = lane.spec.deploy.load_time or lane.spec.start_timeout  # held until a pod is there

@@ -17,6 +17,10 @@ _TEMPLATES = {
 }
 
 
+PROXY_PORTS = (8012, 8112, 8022, 9090, 9091)
+"""Of the proxy that Knative puts into each pod: requests, its end, figures for its autoscaler."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A template of pods, and the object that has it."""
@@ -48,12 +52,14 @@ class Inventory:
 
     @cached_property
     def names(self) -> frozenset[tuple[str, str]]:
-        """(kind, name) of all that is there; a Secret also where another object makes it."""
+        """(kind, name) of all that is there; also what another object makes."""
         found = {(one.get("kind", ""), one["metadata"]["name"]) for one in self.objects}
         for one in self.of("ExternalSecret"):
             found.add(("Secret", one["spec"].get("target", {}).get("name", one["metadata"]["name"])))
         for one in self.of("Certificate"):
             found.add(("Secret", one["spec"]["secretName"]))
+        for one in self.of("InferenceService"):
+            found.add(("Deployment", f"{one['metadata']['name']}-predictor"))
         return frozenset(found)
 
     @cached_property
@@ -78,6 +84,11 @@ def templates(one: Object) -> Iterator[Object]:
     elif kind == "LeaderWorkerSet":
         inside = one["spec"]["leaderWorkerTemplate"]
         yield from (inside[name] for name in ("leaderTemplate", "workerTemplate") if name in inside)
+    elif kind == "InferenceService":
+        predictor = one["spec"]["predictor"]
+        yield {"metadata": {"labels": predictor.get("labels", {})}, "spec": predictor}
+    elif kind == "LLMInferenceService":
+        yield {"metadata": {"labels": one["spec"].get("labels", {})}, "spec": one["spec"]["template"]}
     elif kind in _TEMPLATES:
         for key in _TEMPLATES[kind]:
             one = one.get(key, {})

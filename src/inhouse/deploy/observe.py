@@ -18,7 +18,7 @@ def monitors(site: Site) -> Iterator[Any]:
     yield _monitor(site, site.name, gateway.COMPONENT, "/metrics", site.labels(gateway.COMPONENT))
     for lane in site.lanes:
         paths = engine_of(lane).metrics
-        if paths and not site.sidecar:
+        if paths and not site.sidecar and site.target != "knative":  # whose proxy is between
             yield _monitor(site, lane.name, engines.COMPONENT, paths[0].decode(), engines.selector(site, lane))
     if spec.dcgm:
         one = _monitor(site, f"{site.name}-gpus", gateway.COMPONENT, "/metrics", {"app": "nvidia-dcgm-exporter"})

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy.inventory import Inventory, Pod, named, selects, walk
+from inhouse.deploy.inventory import PROXY_PORTS, Inventory, Pod, named, selects, walk
 from inhouse.engines.table import ENGINES
 
 _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+_ENGINES = frozenset({"engine", "kserve-container", "main"})
 _GATEWAY_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 
 
@@ -131,10 +132,11 @@ def one_scaler_each(all_: Inventory) -> Iterator[str]:
 
 
 def probes_are_served(all_: Inventory) -> Iterator[str]:
-    healths = {engine.health.decode() for engine in ENGINES.values()}
+    healths = frozenset(engine.health.decode() for engine in ENGINES.values())
+    served_by = {"gateway": _GATEWAY_PATHS, **dict.fromkeys(_ENGINES, healths)}
     for pod in all_.pods:
         for container in pod.containers:
-            served = {"gateway": _GATEWAY_PATHS, "engine": healths}.get(container["name"])
+            served = served_by.get(container["name"])
             for path, probe in walk(container):
                 if path and path[-1] == "httpGet" and served is not None and probe["path"] not in served:
                     yield f"{pod.where}: {container['name']} does not serve {probe['path']}, asked for by its {path[0]}"
@@ -182,7 +184,8 @@ def _served(all_: Inventory, one: dict[str, Any], name: str, port: int | str | N
 
 
 def _opens(pod: Pod, port: int | str) -> bool:
-    return any(_container_opens(container, port) for container in pod.containers)
+    proxied = pod.owner.get("kind") == "InferenceService" and port in PROXY_PORTS
+    return proxied or any(_container_opens(container, port) for container in pod.containers)
 
 
 def _container_opens(container: dict[str, Any], port: int | str) -> bool:
@@ -192,9 +195,11 @@ def _container_opens(container: dict[str, Any], port: int | str) -> bool:
 def _least(all_: Inventory, pod: Pod) -> int:
     """The fewest copies of a pod that there are, a scaler's word before the workload's own."""
     for one in all_.of("ScaledObject", "HorizontalPodAutoscaler"):
-        if one["spec"]["scaleTargetRef"]["name"] == pod.owner["metadata"]["name"]:
+        name = pod.owner["metadata"]["name"]
+        if one["spec"]["scaleTargetRef"]["name"] in (name, f"{name}-predictor"):
             return int(one["spec"].get("minReplicas", one["spec"].get("minReplicaCount", 1)))
-    return int(pod.owner["spec"].get("replicas", 1))
+    spec = pod.owner["spec"]
+    return int(spec.get("replicas", spec.get("predictor", {}).get("minReplicas", 1)))
 
 
 def _number(value: int | str) -> int:

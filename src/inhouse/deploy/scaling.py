@@ -61,7 +61,7 @@ def _scaled_object(site: Site, lane: Lane) -> dict[str, Any]:
         "kind": "ScaledObject",
         "metadata": site.meta(lane.name, engines.COMPONENT, lane),
         "spec": {
-            "scaleTargetRef": engines.target(lane),
+            "scaleTargetRef": engines.target(site, lane),
             "minReplicaCount": spec.pods_min,
             "maxReplicaCount": spec.pods_max,
             "pollingInterval": 10,
@@ -158,7 +158,7 @@ def _autoscaler(site: Site, lane: Lane) -> Any:
             "kind": "HorizontalPodAutoscaler",
             "metadata": site.meta(lane.name, engines.COMPONENT, lane),
             "spec": {
-                "scaleTargetRef": engines.target(lane),
+                "scaleTargetRef": engines.target(site, lane),
                 "minReplicas": spec.pods_min,
                 "maxReplicas": spec.pods_max,
                 "metrics": [{"type": "External", "external": external}],

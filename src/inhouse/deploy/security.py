@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from inhouse.deploy import engines, gateway
+from inhouse.deploy.inventory import PROXY_PORTS
 from inhouse.deploy.mesh import of_namespace
 from inhouse.deploy.site import ENGINE_PORT, Site
 from inhouse.deploy.state import POSTGRES_PORT, REDIS_PORT
 from inhouse.deploy.text import why
 
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]
+_KNATIVE_PORTS = (80, 8080, 8081)
+"""Of the gateways inside the cluster that Knative works with."""
 _NODE_LOCAL = {"ipBlock": {"cidr": "169.254.0.0/16"}}
 """Where a cache of names on each node listens."""
 
@@ -52,7 +55,15 @@ def network(site: Site) -> Iterator[Any]:
     door = {"ports": [{"protocol": "TCP", "port": "http"}]}
     out: list[Any] = []
     if not site.sidecar and site.lanes:
-        out.append({"to": [_pods(engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
+        if site.target == "knative":
+            ports = [port for number in _KNATIVE_PORTS for port in _ports(number)]
+            out.append(
+                why(
+                    {"to": [{"namespaceSelector": {}}], "ports": ports}, "the gateway of Knative, on its way to engines"
+                )
+            )
+        else:
+            out.append({"to": [_pods(engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
     made = site.stack.deploy.state
     for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
         if is_made != "none":
@@ -97,13 +108,21 @@ def network(site: Site) -> Iterator[Any]:
         {
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
-                {"from": [_pods(gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]},
+                _to_engines(site),
                 *_among_nodes(site),
             ],
             "egress": [_outside(), *_among_nodes(site, out=True)],
         },
         "Only the gateway reaches engines. They fetch weights by https and reach nothing in the cluster.",
     )
+
+
+def _to_engines(site: Site) -> Any:
+    if site.target == "knative":
+        ports = [port for number in PROXY_PORTS for port in _ports(number)]
+        rule = {"from": [{"namespaceSelector": {}}], "ports": ports}
+        return why(rule, "Knative's own gateway and counters, wherever they are, reach its proxy in the pod")
+    return {"from": [_pods(gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]}
 
 
 def _elsewhere(site: Site) -> bool:

@@ -55,6 +55,16 @@ class Site:
     def sidecar(self) -> bool:
         return self.stack.deploy.gateway.form == "sidecar"
 
+    @property
+    def target(self) -> str:
+        """What makes pods of engines: a name of `targets.TARGETS`."""
+        return self.stack.deploy.target
+
+    @property
+    def llm(self) -> bool:
+        """Whether KServe is given LLMInferenceServices."""
+        return self.target == "kserve" and self.stack.deploy.kserve_kind == "LLMInferenceService"
+
     @cached_property
     def lanes(self) -> tuple[Lane, ...]:
         """The models that have a `source`; the others' engines run elsewhere and are left alone."""
@@ -95,13 +105,19 @@ class Site:
             return self.stack.gateway.drain
         return max(spec.total_timeout for spec in self.stack.models.values())
 
+    def service(self, lane: Lane) -> str:
+        """The headless Service of a model's pods; KServe has one by the model's own name."""
+        return lane.name if self.target == "kubernetes" else f"{lane.name}-pods"
+
     def endpoint(self, lane: Lane) -> str:
         """Where the gateway finds the engines of a model: pods, never the address of a Service."""
         if self.sidecar:
             return f"http://127.0.0.1:{ENGINE_PORT}"
+        if self.target == "knative":  # which counts what comes by its own address
+            return f"http://{lane.name}-predictor.{self.namespace}.svc.cluster.local:80"
         if self.stack.deploy.discovery == "dns":
-            return f"dns://{lane.name}.{self.namespace}.svc:{ENGINE_PORT}"
-        return f"k8s://{self.namespace}/{lane.name}:http"
+            return f"dns://{self.service(lane)}.{self.namespace}.svc:{ENGINE_PORT}"
+        return f"k8s://{self.namespace}/{self.service(lane)}:http"
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inhouse.deploy import kserve
 from inhouse.deploy.site import Site
 
 HEAD = "<!-- Made by `inhouse render` from inhouse.yaml: change that file, not this one. -->\n"
@@ -62,6 +63,11 @@ def _needs(site: Site) -> list[str]:
     specs = [lane.spec.deploy for lane in site.lanes]
     if deploy.network_policies:
         found.append("a network that enforces NetworkPolicy")
+    if site.target != "kubernetes" and site.lanes:
+        mode = "Knative" if site.target == "knative" else "Standard"
+        found.append(f"KServe 0.16 or newer, in the mode `{mode}`" + (" with LLMInferenceService" if site.llm else ""))
+    if site.target == "knative":
+        found.append(f"Knative with these on in `config-features`: {', '.join(kserve.flags(site))}")
     if any(spec.volume == "shared" and not spec.weights_image for spec in specs):
         found.append("a StorageClass that gives ReadWriteMany volumes")
     if any(spec.nodes > 1 for spec in specs):

@@ -41,7 +41,7 @@ def door(site: Site) -> Iterator[Any]:
 
 def pools(site: Site) -> Iterator[Any]:
     """The pods of each model for an endpoint picker of the cluster."""
-    if not site.stack.deploy.traffic.inference_pool or site.sidecar:
+    if not site.stack.deploy.traffic.inference_pool or site.sidecar or site.target == "knative":
         return
     for lane in site.lanes:
         yield why(

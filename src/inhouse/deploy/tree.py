@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inhouse.deploy import engines, gateway, gitops, mesh, observe, scaling, secrets, security, state, traffic
+from inhouse.deploy import (
+    engines,
+    gateway,
+    gitops,
+    kserve,
+    mesh,
+    observe,
+    scaling,
+    secrets,
+    security,
+    state,
+    targets,
+    traffic,
+)
 from inhouse.deploy.inventory import Inventory
 from inhouse.deploy.lint import Finding, lint
 from inhouse.deploy.site import Site, check
@@ -36,8 +49,8 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("state", (state.own_volume, state.stores)),
     Artefact("gateway", (gateway.services, gateway.deployment, gateway.budget)),
     Artefact("volumes", (engines.volumes,)),
-    Artefact("engines", (engines.services, engines.workloads, engines.budgets)),
-    Artefact("scaling", (scaling.of_gateways, scaling.of_engines)),
+    Artefact("engines", (targets.of_engines,)),
+    Artefact("scaling", (scaling.of_gateways, targets.of_scalers)),
     Artefact("traffic", (traffic.certificate, traffic.door, traffic.pools)),
     Artefact("monitors", (observe.monitors,)),
 )
@@ -57,6 +70,7 @@ class File:
 def base(site: Site) -> tuple[tuple[str, list[Any]], ...]:
     """The objects of each artefact that has any, by its name. Raises StackError."""
     check(site)
+    kserve.check(site)
     made = ((artefact.name, [one for make in artefact.makes for one in make(site)]) for artefact in ARTEFACTS)
     return tuple((name, objects) for name, objects in made if objects)
 
@@ -119,6 +133,13 @@ def _dev(site: Site, objects: list[dict[str, Any]]) -> Any:
     for one in objects:
         if one["kind"] in ("Deployment", "StatefulSet") and one["spec"].get("replicas", 1) > 1:
             patches.append(_patch(one, [{"op": "replace", "path": "/spec/replicas", "value": 1}]))
+        if one["kind"] == "LLMInferenceService" and one["spec"]["replicas"] > 1:
+            patches.append(_patch(one, [{"op": "replace", "path": "/spec/replicas", "value": 1}]))
+        if one["kind"] == "InferenceService" and one["spec"]["predictor"]["minReplicas"] > 1:
+            patches.append(_patch(one, [{"op": "replace", "path": "/spec/predictor/minReplicas", "value": 1}]))
+            if (least := "autoscaling.knative.dev/min-scale") in one["metadata"]["annotations"]:
+                path = f"/metadata/annotations/{least.replace('/', '~1')}"
+                patches.append(_patch(one, [{"op": "replace", "path": path, "value": "1"}]))
         if one["kind"] in ("PodDisruptionBudget", "ScaledObject", "HorizontalPodAutoscaler"):
             gone = {"apiVersion": one["apiVersion"], "kind": one["kind"]} | {
                 "metadata": {"name": one["metadata"]["name"], "namespace": site.namespace},
