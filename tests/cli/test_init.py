@@ -34,7 +34,9 @@ def test_a_profile_is_written_checked_and_rendered(profile: str, inhouse: Any, t
     assert file.read_text() == text(profile)
     assert stat.S_IMODE(file.stat().st_mode) & 0o600 == 0o600
     assert list(tmp_path.iterdir()) == [file]
-    assert inhouse("config", "check", "-c", str(file)).returncode == 0
+    done = inhouse("config", "check", "-c", str(file))
+    assert done.returncode == 0
+    assert "does not read" not in done.stdout
     done = inhouse("render", "--check", "-c", str(file))
     assert (done.returncode, done.stdout) == (0, "ok: nothing found that would not work\n")
 

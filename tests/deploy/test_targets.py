@@ -9,10 +9,12 @@ import pytest
 
 from inhouse.config import Stack, load
 from inhouse.deploy.inside import text
+from inhouse.deploy.inventory import Inventory
 from inhouse.deploy.launch import launch
+from inhouse.deploy.lint import lint
 from inhouse.deploy.site import Site
 from inhouse.deploy.targets import TARGETS
-from inhouse.deploy.tree import findings, tree
+from inhouse.deploy.tree import expected, findings, tree
 from inhouse.errors import StackError
 from rendered import objects, site
 
@@ -122,3 +124,24 @@ def test_what_a_target_cannot_do_is_told(target: str, deploy: dict[str, Any], mo
     with pytest.raises(StackError) as told:
         tree(Site(stack(target, deploy, **more)))
     assert words in str(told.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "rule"),
+    [
+        ("InferenceService", ("spec", "predictor", "securityContext"), {}, "pods-are-restricted"),
+        ("InferenceService", ("spec", "predictor", "labels"), {}, "selectors-match"),
+        ("InferenceService", ("spec", "predictor", "volumes"), [], "references-exist"),
+        ("InferenceService", ("metadata", "name"), "other", "references-exist"),
+        ("ScaledObject", ("spec", "minReplicaCount"), 1, "budgets-leave-room"),
+    ],
+)
+def test_the_linter_looks_into_pods_of_kserve(kind: str, path: tuple[str, ...], value: Any, rule: str) -> None:
+    """A mistake in a predictor is found by the rule that finds it in a Deployment."""
+    here = site("kserve")
+    made = objects(tree(here))
+    part = next(one for one in made if one["kind"] == kind)
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    assert rule in {finding.rule for finding in lint(Inventory(made, expected(here)))}

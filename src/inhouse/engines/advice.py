@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inhouse.config import ModelSpec
+from inhouse.config.sources import parse_source
 from inhouse.engines.choices import Choices
 from inhouse.engines.specs import UNKNOWN, spec_of
 from inhouse.engines.table import ENGINES
@@ -30,6 +31,7 @@ def _weights(source: str, formats: tuple[str, ...]) -> Path:
     """A name that has the form of what will be there. Of a whole repository an engine is given what it reads."""
     if source == "demo":
         return Path("demo.gguf")
-    if "://" in source and not source.partition("@")[0].endswith(".gguf"):
+    whole = "://" in source and not source.partition("@")[0].endswith(".gguf")
+    if whole or parse_source(source).kind == "name":
         return Path("model.gguf" if "safetensors" not in formats else "model")
     return Path(source.partition("@")[0] if "://" in source else source)
