@@ -7,7 +7,7 @@ import signal
 
 import redis as redis_client
 from pool import LEASE_S, Pool, Worker, chat, soon, until
-from proxy import proxy_to
+from queue_proxy import proxy_to
 from rawhttp import Answer, Client, ask, post
 from streams import Streams, body_of, words_of
 

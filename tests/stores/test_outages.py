@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 from crowd import Seen, crowd, gateways, stack_of, until
-from proxy import proxy
+from store_proxy import proxy
 from test_shared import command
 
 from fake_engine import fake_engine

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 from crowd import Seen, ask, stack_of, until
-from proxy import proxy
+from store_proxy import proxy
 from test_shared import command
 
 from fake_engine import fake_engine
