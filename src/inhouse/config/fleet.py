@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from inhouse.config.fields import Count, Duration, Section, contradiction, setting
 
 if TYPE_CHECKING:
-    from inhouse.config.stack import ModelSpec
+    from inhouse.config.model import ModelSpec
 
 LOCAL_SLOTS_MAX = 256
 """llama.cpp takes no more."""

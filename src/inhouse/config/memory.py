@@ -8,7 +8,7 @@ from inhouse.config.fields import MaybeSize, Section, contradiction, setting
 from inhouse.config.units import MIB
 
 if TYPE_CHECKING:
-    from inhouse.config.stack import ModelSpec
+    from inhouse.config.model import ModelSpec
 
 
 class MemorySpec(Section):

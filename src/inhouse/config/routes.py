@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from inhouse.config.fields import Count, Duration, MaybeModelName, ModelName, Percent, Section, contradiction, setting
 
 if TYPE_CHECKING:
-    from inhouse.config.stack import ModelSpec
+    from inhouse.config.model import ModelSpec
 
 Place = tuple[str | int, ...]
 

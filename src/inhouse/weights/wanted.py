@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inhouse.config.model import ModelSpec
 from inhouse.config.sources import SourceLine
-from inhouse.config.stack import ModelSpec
 from inhouse.config.weights import WeightsSpec
 from inhouse.weights.catalogue import Form as Form
 from inhouse.weights.catalogue import Machine
