@@ -31,7 +31,7 @@ def document(http: PlainHttp) -> dict[str, Any]:
 
 def filled(path: str, http: PlainHttp | None = None) -> str:
     """The path with names of what there is; files and batches are made for it, where there is a way to."""
-    name = ID
+    name = f"resp_{ID}" if path.startswith("/v1/responses/") else ID
     if http is not None and path.startswith("/v1/files/"):
         name = uploaded(http)
     if http is not None and path.startswith("/v1/responses/"):

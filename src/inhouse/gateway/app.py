@@ -117,9 +117,9 @@ def build(parts: Parts, work: Batching | None, sockets: Sockets) -> ASGIApp:
         *(_work_routes(doors, work) if work is not None else ()),
         # the protocol takes these before they come here; it leaves streams that can be resumed, and other methods
         *(Route(path.decode(), doors.guarded(background.resumable, "infer"), methods=post) for path in APIS),
-        Route("/v1/responses/{id}", doors.guarded(background.show, "infer"), methods=get),
-        Route("/v1/responses/{id}", doors.guarded(background.delete, "infer"), methods=["DELETE"]),
-        Route("/v1/responses/{id}/cancel", doors.guarded(background.cancel, "infer"), methods=post),
+        Route("/v1/responses/resp_{id}", doors.guarded(background.show, "infer"), methods=get),
+        Route("/v1/responses/resp_{id}", doors.guarded(background.delete, "infer"), methods=["DELETE"]),
+        Route("/v1/responses/resp_{id}/cancel", doors.guarded(background.cancel, "infer"), methods=post),
     ]
     origins = parts.stack.gateway.cors_origins
     cors = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]

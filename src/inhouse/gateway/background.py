@@ -69,7 +69,7 @@ class Background:
         return kept.shown
 
     async def show(self, request: Request) -> Response:
-        kept = self._found(request, request.path_params["id"])
+        kept = self._found(request, f"resp_{request.path_params['id']}")
         if request.query_params.get("stream") == "true":
             after = request.query_params.get("starting_after", "-1")
             if not after.removeprefix("-").isdecimal():
@@ -78,12 +78,12 @@ class Background:
         return Response(_as_it_is(kept), media_type="application/json")
 
     async def cancel(self, request: Request) -> Response:
-        kept = self._found(request, request.path_params["id"])
+        kept = self._found(request, f"resp_{request.path_params['id']}")
         self._kept.cancel(kept)
         return Response(_as_it_is(kept), media_type="application/json")
 
     async def delete(self, request: Request) -> Response:
-        kept = self._found(request, request.path_params["id"])
+        kept = self._found(request, f"resp_{request.path_params['id']}")
         self._kept.remove(kept)
         told = {"id": kept.id, "object": "response", "deleted": True}
         return Response(msgspec.json.encode(told), media_type="application/json")
