@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import IO, Any, cast
 
 import msgspec
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -33,6 +32,8 @@ class Files:
         self._spec, self._batches, self._blobs = spec, batches, blobs
 
     async def upload(self, request: Request) -> Response:
+        from starlette.formparsers import MultiPartException, MultiPartParser
+
         identity = _identity(request)
         limit = self._spec.file_bytes_max
         if int(request.headers.get("content-length", "0") or 0) > limit + _FORM_BYTES:

@@ -9,8 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
+from inhouse.gateway.lean import Config, ServerState
 
 SOCKET_PATHS = frozenset({b"/v1/responses", b"/v1/chat/completions"})
 
