@@ -133,7 +133,7 @@ def item(**fields: Any) -> dict[str, Any]:
         ({"previous_response_id": "resp_1"}, "previous_response_id", "send the whole conversation in `input`"),
         ({"conversation": "conv_1"}, "conversation", "send the whole conversation in `input`"),
         ({"conversation": {"id": "conv_1"}}, "conversation", "send the whole conversation in `input`"),
-        ({"background": True}, "background", "not available yet"),
+        ({"background": True}, "background", "over HTTP"),
         ({"prompt": {"id": "p"}}, "prompt", "`instructions`"),
         ({"top_logprobs": 3}, "top_logprobs", "/v1/chat/completions"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]", "/v1/chat/completions"),

@@ -20,6 +20,7 @@ from inhouse.store.batches import Batches, BatchRecord, Caller
 from inhouse.threads import in_thread
 from inhouse.wire import batches as wire
 from inhouse.wire.batches import BatchList
+from inhouse.wire.lenient import leniently
 
 _LISTED, _LISTED_MAX = 20, 100
 
@@ -32,7 +33,8 @@ class BatchDoor:
 
     async def create(self, request: Request) -> Response:
         identity = _identity(request)
-        asked = wire.request(await read_body(request, self._stack.gateway))
+        body = await read_body(request, self._stack.gateway)
+        asked, _ = leniently(wire.request, body, self._stack.requests)
         file = await in_thread(lambda: self._batches.file(identity.tenant, asked.input_file_id))
         if file is None:
             raise NotFound(f"there is no file '{asked.input_file_id[:100]}'; upload it with purpose `batch` first")

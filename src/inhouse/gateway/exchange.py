@@ -124,6 +124,7 @@ class Exchange:
         self.disconnected = True
         if self._task is not None and not self.response_complete:
             self._task.cancel()
+        self._task = None  # what it ends with leads back here
         if not self.entry.begun:  # the task, if there is one, ends without having run
             never_begun(self._parts, self.entry)
 

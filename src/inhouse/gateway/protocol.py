@@ -121,6 +121,8 @@ class GatewayProtocol(HttpToolsProtocol):
         for exchange in tuple(self._exchanges):
             exchange.lost()
         self._exchanges.clear()
+        # both point back here: without them, what a connection held is free at once, not when the collector comes by
+        self.cycle = self.parser = cast(Any, None)
 
     def pause_writing(self) -> None:
         super().pause_writing()

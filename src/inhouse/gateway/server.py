@@ -87,6 +87,7 @@ class _Server(Server):
     def __init__(self, config: Config, parts: Parts, report: Callable[[Report], None], sockets: Sockets) -> None:
         super().__init__(config)
         self._sockets = sockets
+        self._untidy = False
         self.on_started: Callable[[], None] = lambda: None
         self._parts = parts
         self._report = report
@@ -129,8 +130,18 @@ class _Server(Server):
 
     def sweep(self) -> None:
         now_s = asyncio.get_running_loop().time()
+        self._rest()
         for connection in self._http:
             connection.check(now_s)
+
+    def _rest(self) -> None:
+        """Once nothing is under way any more, what the last requests have left behind is given back."""
+        if self._answering:
+            self._untidy = True
+        elif self._untidy:
+            self._untidy = False
+            gc.collect()
+            heap.give_back()
 
     @property
     def _http(self) -> list[GatewayProtocol]:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from inhouse.core_batch import BatchObject
 from inhouse.errors import BadRequest
+from inhouse.wire.decode import RequestDecoder
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 """What a batch may ask for."""
@@ -45,7 +46,7 @@ class FileDeleted(Struct, kw_only=True):
     deleted: bool = True
 
 
-class BatchRequest(Struct, kw_only=True):
+class BatchRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/batches`."""
 
     input_file_id: str
@@ -96,6 +97,7 @@ class _Body(Struct):
     stream: bool | None = None
 
 
+_request = RequestDecoder(BatchRequest)
 _line = msgspec.json.Decoder(Line).decode
 _body = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.encode
@@ -103,10 +105,7 @@ _encode = msgspec.json.encode
 
 def request(body: bytes) -> BatchRequest:
     """Raises BadRequest."""
-    try:
-        asked = msgspec.json.decode(body, type=BatchRequest)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"the body is not a request for a batch: {error}") from None
+    asked = _request(body)
     if asked.endpoint not in ENDPOINTS:
         raise BadRequest(f"a batch cannot ask for this endpoint; it can for {', '.join(ENDPOINTS)}", param="endpoint")
     if asked.completion_window != "24h":
