@@ -39,6 +39,7 @@ from inhouse.telemetry.log import Log, place_of
 _BACKLOG = 2048
 _GC_THRESHOLDS = 5_000, 20, 20
 """A request makes some hundred objects and hardly a cycle: with Python's own 700 each is looked at several times."""
+_RESTS = 5
 _CLOSE_S = 1.5
 _LAST_LINES_S = 0.5
 
@@ -87,7 +88,7 @@ class _Server(Server):
     def __init__(self, config: Config, parts: Parts, report: Callable[[Report], None], sockets: Sockets) -> None:
         super().__init__(config)
         self._sockets = sockets
-        self._untidy = False
+        self._rested = _RESTS
         self.on_started: Callable[[], None] = lambda: None
         self._parts = parts
         self._report = report
@@ -135,11 +136,9 @@ class _Server(Server):
             connection.check(now_s)
 
     def _rest(self) -> None:
-        """Once nothing is under way any more, what the last requests have left behind is given back."""
-        if self._answering:
-            self._untidy = True
-        elif self._untidy:
-            self._untidy = False
+        """In the first seconds in which nothing is under way, what the last requests left behind is given back."""
+        self._rested = 0 if self._answering else self._rested + 1
+        if 0 < self._rested <= _RESTS:
             gc.collect()
             heap.give_back()
 
