@@ -38,7 +38,7 @@ def inhouse(door: Gateway, *words: str) -> dict[str, Any]:
 
 def request(operation: Operation, *lines: str) -> bytes:
     """What the document shows as an example, with these header lines for credentials."""
-    path = operation.path.replace("{model}", "demo").replace("{id}", "x")
+    path = operation.path.replace("{model}", "demo").replace("responses/{id}", "responses/resp_x").replace("{id}", "x")
     if not operation.example:
         return head(operation.method.upper(), path, *lines, key=None)
     data = json.dumps(operation.example).encode()
