@@ -100,6 +100,10 @@ class DeploySpec(Section):
 
     name: KubernetesName = setting("inhouse", "What the names of all objects begin with.")
     namespace: KubernetesName = setting("inhouse", "The namespace of all objects.")
+    own_namespace: bool = setting(
+        True,
+        "Whether the namespace belongs to the installation, which makes it and takes it away; else it must be there.",
+    )
     target: Literal["kubernetes", "kserve", "knative"] = setting(
         "kubernetes",
         "What makes engines' pods: plain Kubernetes, KServe, or KServe on Knative.",

@@ -36,7 +36,11 @@ def _argo(site: Site) -> Iterator[Any]:
             "description": "The language models of the house",
             "sourceRepos": why([spec.repository], "nothing else may be installed by this project"),
             "destinations": [destination],
-            "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
+            **(
+                {"clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}]}
+                if site.stack.deploy.own_namespace
+                else {}
+            ),
             "namespaceResourceWhitelist": [{"group": "*", "kind": "*"}],
         },
     }

@@ -15,7 +15,11 @@ def strict(site: Site) -> Iterator[Any]:
             "apiVersion": "security.istio.io/v1",
             "kind": "PeerAuthentication",
             "metadata": site.meta(site.name, "network"),
-            "spec": {"mtls": {"mode": "STRICT"}},
+            "spec": {
+                # a namespace that others use too is not ours to close
+                **({} if site.stack.deploy.own_namespace else {"selector": {"matchLabels": site.common}}),
+                "mtls": {"mode": "STRICT"},
+            },
         }
 
 

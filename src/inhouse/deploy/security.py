@@ -21,15 +21,16 @@ _NODE_LOCAL = {"ipBlock": {"cidr": "169.254.0.0/16"}}
 
 def namespace(site: Site) -> Iterator[Any]:
     """All objects are in it."""
+    if not site.stack.deploy.own_namespace:
+        return
     mesh = of_namespace(site)
-    enforced = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     yield {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {
             "name": site.namespace,
             "labels": why(
-                {"app.kubernetes.io/managed-by": "inhouse", **enforced, **mesh["labels"]},
+                {"app.kubernetes.io/managed-by": "inhouse", **enforced(), **mesh["labels"]},
                 "a pod that asks for more rights is refused",
             ),
             **({"annotations": mesh["annotations"]} if mesh["annotations"] else {}),
@@ -37,15 +38,21 @@ def namespace(site: Site) -> Iterator[Any]:
     }
 
 
+def enforced() -> dict[str, str]:
+    """Labels of a namespace that hold its pods to the profile `restricted`."""
+    return {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+
+
 def network(site: Site) -> Iterator[Any]:
     """First everything is closed, then each way is opened by itself."""
     if not site.stack.deploy.network_policies:
         return
-    yield _policy(site, "default-deny", {}, {"policyTypes": ["Ingress", "Egress"]}, "Nothing in, nothing out.")
+    ours = {} if site.stack.deploy.own_namespace else site.common
+    yield _policy(site, "default-deny", ours, {"policyTypes": ["Ingress", "Egress"]}, "Nothing in, nothing out.")
     yield _policy(
         site,
         "names",
-        {},
+        ours,
         {
             "policyTypes": ["Egress"],
             "egress": [{"to": [_kube_system(), _NODE_LOCAL], "ports": _ports(53, "UDP") + _ports(53)}],
@@ -63,11 +70,11 @@ def network(site: Site) -> Iterator[Any]:
                 )
             )
         else:
-            out.append({"to": [_pods(engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
+            out.append({"to": [_pods(site, engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
     made = site.stack.deploy.state
     for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
         if is_made != "none":
-            chosen = _cnpg(site) if is_made == "cloudnative-pg" else _pods(component)
+            chosen = _cnpg(site) if is_made == "cloudnative-pg" else _pods(site, component)
             out.append({"to": [chosen], "ports": _ports(port)})
     if _elsewhere(site):
         out.append(why({}, "engines, stores or issuers outside this namespace: narrow it to theirs"))
@@ -82,7 +89,7 @@ def network(site: Site) -> Iterator[Any]:
     )
     for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
         if is_made == "trial":
-            rule = {"from": [_pods(gateway.COMPONENT)], "ports": _ports(port)}
+            rule = {"from": [_pods(site, gateway.COMPONENT)], "ports": _ports(port)}
             spec = {"policyTypes": ["Ingress"], "ingress": [rule]}
             yield _policy(site, component, site.labels(component), spec, "Only gateways reach the store.")
     if made.postgres == "cloudnative-pg":
@@ -104,7 +111,7 @@ def network(site: Site) -> Iterator[Any]:
     yield _policy(
         site,
         "engines",
-        {"app.kubernetes.io/component": engines.COMPONENT},
+        site.labels(engines.COMPONENT),
         {
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
@@ -122,7 +129,7 @@ def _to_engines(site: Site) -> Any:
         ports = [port for number in PROXY_PORTS for port in _ports(number)]
         rule = {"from": [{"namespaceSelector": {}}], "ports": ports}
         return why(rule, "Knative's own gateway and counters, wherever they are, reach its proxy in the pod")
-    return {"from": [_pods(gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]}
+    return {"from": [_pods(site, gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]}
 
 
 def _elsewhere(site: Site) -> bool:
@@ -134,7 +141,7 @@ def _elsewhere(site: Site) -> bool:
 def _among_nodes(site: Site, *, out: bool = False) -> list[Any]:
     if all(lane.spec.deploy.nodes == 1 for lane in site.lanes):
         return []
-    whom = {"to" if out else "from": [_pods(engines.COMPONENT)]}
+    whom = {"to" if out else "from": [_pods(site, engines.COMPONENT)]}
     return [why(whom, "the nodes of one copy talk among themselves")]
 
 
@@ -151,8 +158,9 @@ def _policy(site: Site, name: str, labels: dict[str, str], spec: dict[str, Any],
     )
 
 
-def _pods(component: str) -> dict[str, Any]:
-    return {"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}
+def _pods(site: Site, component: str) -> dict[str, Any]:
+    """Of this installation: another one in the same namespace is a stranger."""
+    return {"podSelector": {"matchLabels": site.labels(component)}}
 
 
 def _cnpg(site: Site) -> dict[str, Any]:

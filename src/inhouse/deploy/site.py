@@ -80,10 +80,14 @@ class Site:
         """An image of ours."""
         return f"{self.stack.deploy.registry}/{part}:{self.stack.deploy.tag or __version__}"
 
+    @property
+    def common(self) -> dict[str, str]:
+        """What all objects of the installation have, and no others."""
+        return {"app.kubernetes.io/name": "inhouse", "app.kubernetes.io/instance": self.name}
+
     def labels(self, component: str, lane: Lane | None = None) -> dict[str, str]:
         """What a selector chooses by: it never changes with a version."""
-        found = {"app.kubernetes.io/name": "inhouse", "app.kubernetes.io/instance": self.name}
-        found["app.kubernetes.io/component"] = component
+        found = self.common | {"app.kubernetes.io/component": component}
         if lane is not None:
             found["inhouse.dev/model"] = lane.name.removeprefix(f"{self.name}-")
         return found

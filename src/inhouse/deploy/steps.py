@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from inhouse.deploy import kserve
+from inhouse.deploy.mesh import of_namespace
+from inhouse.deploy.security import enforced
 from inhouse.deploy.site import Site
 
 HEAD = "<!-- Made by `inhouse render` from inhouse.yaml: change that file, not this one. -->\n"
@@ -15,12 +17,14 @@ def steps(site: Site) -> str:
     needs = _needs(site)
     if needs:
         rows += ["The cluster needs, beside Kubernetes 1.34 or newer:", "", *(f"- {one}" for one in needs), ""]
+    if not deploy.own_namespace:
+        rows += _labels(site)
     if deploy.secrets.store == "none":
         rows += [
             f"The Secret `{site.secret}` is made by hand, once; its values stay out of files and of this repository:",
             "",
             "```sh",
-            f"kubectl create namespace {site.namespace}",
+            *([f"kubectl create namespace {site.namespace}"] if deploy.own_namespace else []),
             f"kubectl -n {site.namespace} create secret generic {site.secret} \\",
             *(f'  --from-literal={name}="${name}" \\' for name in site.secrets[:-1]),
             f'  --from-literal={site.secrets[-1]}="${site.secrets[-1]}"',
@@ -55,6 +59,23 @@ def steps(site: Site) -> str:
         "",
     ]
     return "\n".join(rows)
+
+
+def _labels(site: Site) -> list[str]:
+    """What a namespace that is somebody else's must have for the pods to be as safe in it, and in their mesh."""
+    mesh = of_namespace(site)
+    told = " ".join(f"{key}={value}" for key, value in (enforced() | mesh["labels"]).items())
+    notes = " ".join(f"{key}={value}" for key, value in mesh["annotations"].items())
+    return [
+        f"The namespace `{site.namespace}` is there already and stays when the installation goes. It must have these",
+        "labels, or be held to them otherwise; all pods of this tree are within them:",
+        "",
+        "```sh",
+        f"kubectl label namespace {site.namespace} {told}",
+        *([f"kubectl annotate namespace {site.namespace} {notes}"] if notes else []),
+        "```",
+        "",
+    ]
 
 
 def _needs(site: Site) -> list[str]:
