@@ -117,7 +117,15 @@ def test_a_failed_load_says_why_and_what_next(serve: Serve) -> None:
     failed = "ReplicaReport('demo', 'llamacpp', 'failed', reason='not enough memory')"
     out = serve(reports=(LISTENING, failed)).stdout
     assert "  failed   demo: not enough memory\n" in out
-    assert "told 503" in out
+    assert "told 503; it is tried again by itself" in out
+
+
+def test_a_load_that_fails_again_for_the_same_reason(serve: Serve) -> None:
+    """It is said once; another reason, or the same after it was ready, is said again."""
+    failed, other = (f"ReplicaReport('demo', 'llamacpp', 'failed', reason='{why}')" for why in ("no room", "no file"))
+    ready = "ReplicaReport('demo', 'llamacpp', 'ready')"
+    out = serve(reports=(LISTENING, failed, failed, other, other, ready, other)).stdout
+    assert [out.count(f"failed   demo: {why}\n") for why in ("no room", "no file")] == [1, 2]
 
 
 def test_the_rest_of_a_life(serve: Serve) -> None:

@@ -47,6 +47,7 @@ class Announcer:
         self._ink = Ink.of(sys.stdout, os.environ)
         self._minted: KeyMinted | None = None
         self._hinted = False
+        self._failures: dict[str, str] = {}
         self._busy: dict[str, str] = {}
         self._fetch_step: dict[str, int] = {}
         self._spinner = Spinner(sys.stdout) if sys.stdout.isatty() and not as_json else None
@@ -134,6 +135,7 @@ class Announcer:
             self._busy[model] = f"loading {model} again …"
             self._say("restart", f"{model}: {report.reason or 'the engine ended'}", "bold yellow")
         elif report.state == "ready":
+            self._failures.pop(model, None)
             self._say("ready", running(report), "bold green")
             if report.engine == "llamacpp" and not report.native:
                 self._faster(model)
@@ -142,8 +144,15 @@ class Announcer:
         elif report.state == "unreachable":
             self._say("lost", f"{report.endpoint} of {model}: {report.reason or 'no answer'}", "bold yellow")
         elif report.state == "failed":
-            self._say("failed", f"{model}: {report.reason or 'no reason given'}", "bold red")
-            self._say("", f"requests for {model} are told 503; mend it and start again ({self._first_look(model)})")
+            self._failure(model, report.reason or "no reason given")
+
+    def _failure(self, model: str, reason: str) -> None:
+        """Once for each reason: it is tried again and again, and the log has each time."""
+        if self._failures.get(model) == reason:
+            return
+        self._failures[model] = reason
+        self._say("failed", f"{model}: {reason}", "bold red")
+        self._say("", f"requests for {model} are told 503; it is tried again by itself ({self._first_look(model)})")
 
     def _faster(self, model: str) -> None:
         """Once: that a build for this CPU would be faster."""
