@@ -19,12 +19,12 @@ from pathlib import Path
 
 from benchmarks.gateway import environments
 from benchmarks.gateway.settings import cache_folder
-from benchmarks.rig import machine
+from benchmarks.rig import answers, machine
+from benchmarks.rig.answers import Seen, Work
 from benchmarks.rig.errors import FailedError, SkippedError
 from benchmarks.rig.processes import Child, clean_env
 from benchmarks.rig.subject import free_port
-from benchmarks.transformers_engine import load, weights
-from benchmarks.transformers_engine.load import Seen, Work
+from benchmarks.transformers_engine import weights
 
 SHAPE = weights.Shape(width=640, layers=10, heads=10, inner=1728)
 STREAMS = (1, 4, 8)
@@ -82,11 +82,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(port: int, model: str, flags: argparse.Namespace) -> dict[int, list[Seen]]:
     """The first answer is not counted: it warms up what is made at the first use."""
-    asyncio.run(load.run(port, model, Work(1, 1, 4, (20, 20)), 0))
+    asyncio.run(answers.run(port, model, Work(1, 1, 4, (20, 20)), 0))
     found: dict[int, list[Seen]] = {}
     for streams in STREAMS:
         work = Work(streams, flags.answers, flags.tokens, (20, 120))
-        found[streams] = [asyncio.run(load.run(port, model, work, number)) for number in range(flags.rounds)]
+        found[streams] = [asyncio.run(answers.run(port, model, work, number)) for number in range(flags.rounds)]
     return found
 
 

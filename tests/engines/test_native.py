@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from inhouse.engines.engine import Spec
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import argv
 from inhouse.engines.native import (
+    GLIBC,
     SystemTools,
     cache_folder,
+    emulated,
+    foreign_flags,
     gains,
     miscompiles_amx,
     recipe,
@@ -115,6 +119,36 @@ def test_a_portable_compiler_is_bound_to_an_old_glibc_and_to_no_cpu() -> None:
     assert "-target" not in zig_wrapper(Path("/t/zig"), "c++", None)
     assert "-target" not in zig_wrapper(Path("/t/zig"), "ar", "x86_64")
     assert version_numbers("gcc (Debian 12.2.0-14+deb12u1) 12.2.0") == (12, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ("-march=armv8-a", "-mcpu=generic+v8a"),
+        ("-march=armv8.2-a+dotprod+fp16+sve", "-mcpu=generic+v8_2a+dotprod+fullfp16+sve"),
+        ("-march=armv9.2-a+dotprod+sme", "-mcpu=generic+v9_2a+dotprod+sme"),
+        ("-DWHAT=a b", "-DWHAT=a b"),
+    ],
+)
+def test_variants_of_arm_are_named_as_zig_names_them(tmp_path: Path, variant: str, words: str) -> None:
+    """What llama.cpp's build says for gcc and clang, zig would refuse; nothing else is touched."""
+    wrapper = tmp_path / "cc"
+    wrapper.write_text(zig_wrapper(Path("printf"), "cc", "aarch64").replace(" cc -target", " '%s\\n' -target"))
+    said = subprocess.run(["sh", str(wrapper), "-O3", variant, "a.c"], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["-target", f"aarch64-linux-gnu.{GLIBC}", "-O3", words, "a.c"]
+
+
+def test_a_build_for_another_kind_of_machine(tmp_path: Path) -> None:
+    """cmake is told of it, and only of it; what a machine of that kind looks for is what was made for it elsewhere."""
+    assert foreign_flags("x86_64", "x86_64") == ()
+    assert foreign_flags("aarch64", "x86_64") == ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
+    made = recipe(VERSION, "Linux aarch64", NEW, portable=True)
+    assert made == recipe(VERSION, "Linux aarch64", OLD, portable=True)
+    assert made != recipe(VERSION, LINUX, NEW, portable=True)
+    echo = tmp_path / "it's"
+    echo.write_text(emulated(Path("echo"), "aarch64", Path("/b/llama-server")))
+    said = subprocess.run(["sh", str(echo), "--port", "1"], capture_output=True, text=True, check=True).stdout
+    assert said == "-L /usr/aarch64-linux-gnu /b/llama-server --port 1\n"
 
 
 def test_a_build_is_started_with_what_the_engine_in_the_package_sets_itself() -> None:

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -185,34 +187,19 @@ def test_what_cannot_begin_says_why(tmp_path: Path, index: Path) -> None:
         build(job_of(tmp_path, recipe, space_bytes=1 << 60), lambda *words: None)
 
 
-def test_an_interrupted_build_ends_its_programs_and_goes_on_later(tmp_path: Path, index: Path) -> None:
-    """Ctrl-C while it compiles: no process stays, and the source is not fetched again."""
-    version = recipe_here(look(with_gpus=False)).version
-    sdist(index, version)
-    command = [sys.executable, "-m", "inhouse", "engine", "build", "--system-tools", "--json"]
-    slow = tmp_path / "bin"
-    slow.mkdir()
-    for name in ("clang", "clang++"):  # before any gcc, whatever CPU this is
-        (slow / name).write_text(
-            '#!/bin/sh\nif test -e "$HOLD"; then case "$*" in *main.c*) sleep 60;; esac; fi\nexec gcc "$@"\n'
-        )
-        (slow / name).chmod(0o755)
-    hold = tmp_path / "hold"
-    hold.touch()
-    environ = os.environ | {"PATH": f"{slow}:{os.environ['PATH']}", "HOLD": str(hold)}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-        assert first.stdout is not None
-        for line in first.stdout:
-            if json.loads(line)["doing"] == "configuring":
-                break
-        work = next((tmp_path / "cache" / "inhouse" / "engines").glob("work-*/source"))
-        first.send_signal(signal.SIGINT)
-        _, words = first.communicate(timeout=30)
-        assert first.returncode == 130
-        assert b"run the same command to go on" in words
-    assert work.exists()
-    hold.unlink()
-    (index / f"xllamacpp-{version}.tar.gz").unlink()
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_build_that_is_ended_from_outside_leaves_no_compiler(
+    tmp_path: Path, index: Path, how: signal.Signals
+) -> None:
+    """Nobody goes on compiling for a build that is gone."""
+    interrupted(tmp_path, index, how)
+
+
+def test_an_interrupted_build_goes_on_later(tmp_path: Path, index: Path) -> None:
+    """Ctrl-C while it compiles: no compiler stays, and the source is not fetched again."""
+    command, environ, words = interrupted(tmp_path, index, signal.SIGINT)
+    assert "run the same command to go on" in words
+    next(index.iterdir()).unlink()
     again = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
     last = json.loads(again.stdout.splitlines()[-1])
     assert last["event"] == "built"
@@ -221,6 +208,41 @@ def test_an_interrupted_build_ends_its_programs_and_goes_on_later(tmp_path: Path
         [sys.executable, "-m", "inhouse", "engine", "show", "--json"], capture_output=True, text=True, check=True
     )
     assert json.loads(told.stdout)["build"]["program"] == last["program"]
+
+
+def interrupted(tmp_path: Path, index: Path, how: signal.Signals) -> tuple[list[str], dict[str, str], str]:
+    """A build that got a signal while its compiler ran; the command and the environment to go on with, what it said."""
+    sdist(index, recipe_here(look(with_gpus=False)).version)
+    command = [sys.executable, "-m", "inhouse", "engine", "build", "--system-tools", "--json"]
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    for name in ("clang", "clang++"):  # before any gcc, whatever CPU this is
+        (slow / name).write_text(
+            '#!/bin/sh\nif test -e "$HOLD"; then case "$*" in *main.c*) echo $$ >"$HOLD"; exec sleep 60;; esac; fi\n'
+            'exec gcc "$@"\n'
+        )
+        (slow / name).chmod(0o755)
+    hold = tmp_path / "hold"
+    hold.touch()
+    environ = os.environ | {"PATH": f"{slow}:{os.environ['PATH']}", "HOLD": str(hold)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        until(lambda: hold.read_text().endswith("\n"))
+        compiler = int(hold.read_text())
+        first.send_signal(how)
+        _, words = first.communicate(timeout=30)
+        assert first.returncode == (130 if how == signal.SIGINT else -how)
+    until(lambda: not Path(f"/proc/{compiler}").exists())
+    assert next((tmp_path / "cache" / "inhouse" / "engines").glob("work-*/source")).exists()
+    hold.unlink()
+    return command, environ, words.decode()
+
+
+def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Looks often until it holds."""
+    ends_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
 
 
 def test_an_archive_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:

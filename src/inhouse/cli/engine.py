@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples("inhouse engine build", "inhouse engine show")
 BUILD_EXAMPLES = examples(
-    "inhouse engine build", "inhouse engine build --jobs 2 --json", "inhouse engine build --portable"
+    "inhouse engine build",
+    "inhouse engine build --jobs 2 --json",
+    "inhouse engine build --portable",
+    "inhouse engine build --for aarch64",
 )
 SHOW_EXAMPLES = examples("inhouse engine show", "inhouse engine show --json")
 
@@ -32,6 +36,12 @@ def build(
     portable: Annotated[
         bool, typer.Option("--portable", help="For every CPU of this kind: what it can is found when it starts.")
     ] = False,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="MACHINE", help="A portable one for `x86_64` or `aarch64`, whichever this machine is."
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Compilers at once (every core).")
     ] = None,
@@ -50,12 +60,19 @@ def build(
 
     from inhouse.cli.engine_progress import told_as_it_goes
     from inhouse.engines.hardware import look
+    from inhouse.engines.native import MACHINES
     from inhouse.engines.native_build import Job
     from inhouse.engines.native_build import build as build_it
     from inhouse.engines.native_here import cache_here, found, recipe_here
     from inhouse.errors import InhouseError
 
     hardware = look(with_gpus=False)
+    if machine not in (None, *MACHINES):
+        raise typer.BadParameter(f"a portable engine is made for {' or '.join(MACHINES)}", param_hint="--for")
+    if machine not in (None, platform.machine()) and system_tools:
+        raise typer.BadParameter("the system's compiler makes programs for this machine", param_hint="--for")
+    if machine is not None:
+        hardware, portable = replace(hardware, system=f"{platform.system()} {machine}"), True
     cache, recipe = cache_here(os.environ), recipe_here(hardware, portable=portable)
     if force:
         for name in (recipe.folder, f"work-{recipe.folder}"):
@@ -65,7 +82,7 @@ def build(
         job = Job(
             recipe=recipe,
             cpu=hardware.cpu,
-            machine=platform.machine(),
+            machine=machine or platform.machine(),
             cache=cache,
             jobs=jobs or hardware.usable_cores,
             demo=Path(str(files("inhouse.weights") / "demo.gguf")),
@@ -84,7 +101,15 @@ def build(
     if as_json:
         typer.echo(json.dumps({"event": "built", **_document(built)}, ensure_ascii=False))
         return
-    typer.echo(f"{built.program}\n`inhouse serve` uses it from now on")
+    typer.echo(f"{built.program}\n{_what_next(built)}")
+
+
+def _what_next(built: Built) -> str:
+    machine = str(built.told.get("machine", platform.machine()))
+    if machine == platform.machine():
+        return "`inhouse serve` uses it from now on"
+    tried = "" if built.told.get("checked") else f", untried: there is no qemu-{machine} here"
+    return f"for machines of the kind {machine}{tried}; `inhouse serve` uses it there, in the cache of that machine"
 
 
 @app.command(epilog=SHOW_EXAMPLES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ TOOLS = ("cmake>=3.28", "ninja>=1.11", "ziglang>=0.13")
 """Packages on PyPI that are all it takes to compile."""
 GLIBC = "2.28"
 """The oldest that a portable build runs on: Debian 10, RHEL 8, Ubuntu 20.04."""
+MACHINES = ("x86_64", "aarch64")
+"""Kinds of machines that a portable build can be made for, wherever it is made."""
 SPACE_BYTES = 2 << 30
 """What tools, source and objects take while it is compiled, and some to spare."""
 
@@ -151,14 +154,37 @@ def version_numbers(text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in found[1].split(".")) if found else None
 
 
-def zig_wrapper(zig: Path, word: str, cpu_name: str | None) -> str:
-    """A script that is a compiler to cmake. `cpu_name`: of a portable build the machine's kind, as in `x86_64`.
+def zig_wrapper(zig: Path, word: str, machine: str | None) -> str:
+    """A script that is a compiler to cmake. `machine`: of a portable build its kind, as in `x86_64`.
 
-    Without a target zig takes the CPU that is here for every file, which a portable build must not.
+    Without a target zig takes the CPU that is here for every file, which a portable build must not. Of Arm's variants
+    it knows the names of its own alone, where gcc and clang say `-march=armv8.2-a+dotprod+fp16`.
     """
-    target = f" -target {cpu_name}-linux-gnu.{GLIBC}" if cpu_name is not None and word in ("cc", "c++") else ""
-    quoted = str(zig).replace("'", "'\\''")
-    return f"#!/bin/sh\nexec '{quoted}' {word}{target} \"$@\"\n"
+    compiles = word in ("cc", "c++")
+    target = f" -target {machine}-linux-gnu.{GLIBC}" if machine is not None and compiles else ""
+    renamed = _ARM_VARIANTS if compiles and machine == "aarch64" else ""
+    return f'#!/bin/sh\n{renamed}exec {shlex.quote(str(zig))} {word}{target} "$@"\n'
+
+
+_ARM_VARIANTS = """for word do
+  shift
+  case $word in -march=armv*)
+    word=-mcpu=generic+v$(printf %s "${word#-march=armv}" | sed 's/\\./_/; s/-a/a/; s/+fp16/+fullfp16/');;
+  esac
+  set -- "$@" "$word"
+done
+"""
+
+
+def foreign_flags(machine: str, here: str) -> tuple[str, ...]:
+    """What cmake is told besides where the machine that it is for, as `uname -m` has it, is of another kind."""
+    return () if machine == here else ("-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={machine}")
+
+
+def emulated(emulator: Path, machine: str, program: Path) -> str:
+    """A script that runs a program of another kind of machine, with the libraries of Debian's cross compilers."""
+    words = (str(emulator), "-L", f"/usr/{machine}-linux-gnu", str(program))
+    return f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
 
 
 def steps(data: bytes) -> tuple[int, int] | None:

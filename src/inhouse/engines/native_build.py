@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from inhouse.engines.child import LIFELINE
 from inhouse.engines.cpu import Cpu
 from inhouse.engines.native import (
     PACKAGE,
@@ -30,18 +32,22 @@ from inhouse.engines.native import (
     Compiler,
     Recipe,
     SystemTools,
+    emulated,
+    foreign_flags,
     steps,
     system_compiler,
     version_numbers,
     zig_wrapper,
 )
-from inhouse.engines.native_check import check
+from inhouse.engines.native_check import EMULATED_TRY_S, check
 from inhouse.engines.native_here import Built
 from inhouse.errors import EngineBuildError
 
 Told = Callable[[str, int, int], None]
 """Is told what is being done, and how many steps of how many are behind; of 0 where that is not known."""
 _LAST_LINES = 12
+_STOP_S = 5.0
+"""ninja ends its compilers when it is asked to end, and leaves them when it is killed."""
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
@@ -50,7 +56,7 @@ class Job:
     recipe: Recipe
     cpu: Cpu
     machine: str
-    """As `uname -m` has it."""
+    """That it is for, as `uname -m` has it: of a portable build it may be another kind than this one."""
     cache: Path
     jobs: int
     """Compilers at once."""
@@ -79,17 +85,18 @@ def build(job: Job, told: Told) -> Built:
             cmake, ninja, compiler, options = _tools(job, work, log, told)
             told("configuring", 0, 0)
             build_folder = work / "build"
-            flags = (*job.recipe.flags, *options)
+            flags = (*job.recipe.flags, *options, *foreign_flags(job.machine, platform.machine()))
             setup = (cmake, "-S", str(source), "-B", str(build_folder), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}")
             _run((*setup, *flags), log, work, "cmake")
             compile_it = (ninja, "-C", str(build_folder), f"-j{job.jobs}", PROGRAM)
             _run(compile_it, log, work, "the compiler", lambda done, total: told("compiling", done, total))
             told("checking", 0, 0)
             fresh = _gather(build_folder / "bin", work / "fresh", portable=job.recipe.portable)
-            answer = check(fresh / PROGRAM, job.recipe, job.demo, job.jobs)
+            answer = _checked(job, fresh / PROGRAM, work)
             facts: dict[str, object] = {
                 "version": job.recipe.version,
                 "portable": job.recipe.portable,
+                "machine": job.machine,
                 "cpu": job.cpu.name,
                 "instructions": list(job.cpu.features),
                 "flags": list(job.recipe.flags),
@@ -107,6 +114,20 @@ def build(job: Job, told: Told) -> Built:
             fresh.rename(place)
         shutil.rmtree(work, ignore_errors=True)
     return Built(place / PROGRAM, facts)
+
+
+def _checked(job: Job, program: Path, work: Path) -> str | None:
+    """What it answered; None where it is for another kind of machine and nothing here runs such programs."""
+    if job.machine == platform.machine():
+        return check(program, job.recipe, job.demo, job.jobs)
+    names = (f"qemu-{job.machine}-static", f"qemu-{job.machine}")
+    emulator = next((found for name in names if (found := shutil.which(name)) is not None), None)
+    if emulator is None:
+        return None
+    script = work / "emulated"
+    script.write_text(emulated(Path(emulator), job.machine, program))
+    script.chmod(0o755)
+    return check(script, job.recipe, job.demo, job.jobs, try_s=EMULATED_TRY_S)
 
 
 def look_for_tools() -> SystemTools:
@@ -212,14 +233,16 @@ def _run(
     """Runs to the end, what it says into the log. Raises EngineBuildError with its last lines."""
     scratch = str(work / "zig-cache")
     environ = os.environ | {"ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch, "TMPDIR": str(work)}
+    # Ctrl-C in a terminal is for us alone; however we end, it ends, and with it all that ninja has started
+    whole = (sys.executable, "-P", str(LIFELINE), f"{_STOP_S:g}", *argv)
     with log.open("ab") as out:
         process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
+            whole,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environ,
-            process_group=0,  # Ctrl-C in a terminal is for us alone
+            process_group=0,
         )
         try:
             for line in process.stdout or ():
@@ -228,10 +251,9 @@ def _run(
                     progress(*at)
             status = process.wait()
         finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, 9)
-                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+            process.wait()
             if process.stdout is not None:
                 process.stdout.close()
     if status != 0:

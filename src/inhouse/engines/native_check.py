@@ -19,6 +19,7 @@ from inhouse.engines.replica import Replica
 from inhouse.errors import EngineBuildError, EngineError
 
 TRY_S = 60.0
+EMULATED_TRY_S = 600.0
 _ASK = json.dumps(
     {
         "model": "check",
@@ -29,11 +30,14 @@ _ASK = json.dumps(
 ).encode()
 
 
-def check(program: Path, recipe: Recipe, demo: Path, threads: int) -> str:
-    """What it answered. Raises EngineBuildError where that, or its version, is not as it should be."""
+def check(program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: float = TRY_S) -> str:
+    """What it answered. Raises EngineBuildError where that, or its version, is not as it should be.
+
+    `try_s`: each of its starts and answers may take so long.
+    """
     try:
         asked = subprocess.run(
-            [str(program), "--version"], capture_output=True, text=True, errors="replace", timeout=TRY_S, check=False
+            [str(program), "--version"], capture_output=True, text=True, errors="replace", timeout=try_s, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineBuildError(f"the new {program.name} cannot be run: {error}") from None
@@ -44,8 +48,8 @@ def check(program: Path, recipe: Recipe, demo: Path, threads: int) -> str:
             f"{said.strip()[:300]}"
         )
     spec = Spec("check", demo, context_tokens=512, slots=1, threads=threads)
-    theirs = asyncio.run(_answer(spec))
-    ours = asyncio.run(_answer(replace(spec, native=program)))
+    theirs = asyncio.run(_answer(spec, try_s))
+    ours = asyncio.run(_answer(replace(spec, native=program), try_s))
     if ours != theirs or not ours:
         raise EngineBuildError(
             f"the new {program.name} answers {ours!r} where the engine in the package says {theirs!r}",
@@ -54,7 +58,7 @@ def check(program: Path, recipe: Recipe, demo: Path, threads: int) -> str:
     return ours
 
 
-async def _answer(spec: Spec) -> str:
+async def _answer(spec: Spec, try_s: float) -> str:
     """The first words that the demo model says."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -64,7 +68,7 @@ async def _answer(spec: Spec) -> str:
 
     with tempfile.TemporaryDirectory(prefix="inhouse-") as folder:
         member = Member("check", LLAMACPP, 1)
-        replica = Replica(spec, Path(folder), member, start_s_max=TRY_S, silence_s_max=TRY_S, report=report)
+        replica = Replica(spec, Path(folder), member, start_s_max=try_s, silence_s_max=try_s, report=report)
         running = asyncio.create_task(replica.run())
         try:
             reason = await ready

@@ -23,6 +23,8 @@ class Work:
     """Of each stream, one after another."""
     answer_tokens: int
     prompt_letters: tuple[int, int]
+    past_the_end: bool = False
+    """llama-server's `ignore_eos`, so that an answer has its length whatever the model would say."""
 
 
 @dataclass(slots=True)
@@ -65,8 +67,11 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-async def run(port: int, model: str, work: Work, seed: int) -> Seen:
-    """Raises FailedError on any refusal, and where an answer has not the length that was asked for."""
+async def run(port: int, model: str, work: Work, seed: int, key: str = "") -> Seen:
+    """The prompts depend on the seed alone.
+
+    Raises FailedError on any refusal, and where an answer has not the length that was asked for.
+    """
     seen = Seen()
     began_s = time.perf_counter()
 
@@ -74,7 +79,8 @@ async def run(port: int, model: str, work: Work, seed: int) -> Seen:
         chance = random.Random(seed * 1000 + number)
         for _ in range(work.answers):
             length = chance.randint(*work.prompt_letters)
-            await _ask(port, model, "".join(chance.choices(string.ascii_lowercase, k=length)), work.answer_tokens, seen)
+            text = "".join(chance.choices(string.ascii_lowercase, k=length))
+            await _ask(port, model, text, work, seen, key)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -86,7 +92,8 @@ async def run(port: int, model: str, work: Work, seed: int) -> Seen:
     return seen
 
 
-async def _ask(port: int, model: str, text: str, tokens: int, seen: Seen) -> None:
+async def _ask(port: int, model: str, text: str, work: Work, seen: Seen, key: str) -> None:
+    tokens = work.answer_tokens
     body = msgspec.json.encode(
         {
             "model": model,
@@ -95,11 +102,13 @@ async def _ask(port: int, model: str, text: str, tokens: int, seen: Seen) -> Non
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **({"ignore_eos": True} if work.past_the_end else {}),
         }
     )
+    proof = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{proof}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_LINE_BYTES_MAX)
     try:
