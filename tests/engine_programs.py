@@ -43,7 +43,7 @@ FLAGS: dict[str, str] = {
     "--max_beam_width= --tp_size= --pp_size= --ep_size= --kv_cache_free_gpu_memory_fraction= "
     "--extra_llm_api_options= --reasoning_parser= --num_postprocess_workers= --trust_remote_code",
     "llama-server": "--model= --alias= --host= --port= --ctx-size= --parallel= --batch-size= --ubatch-size= --threads= "
-    "--ctx-checkpoints= "
+    "--ctx-checkpoints= --lora= --lora-scaled= "
     "--threads-batch= --pooling= --n-gpu-layers= --cache-ram= --cache-reuse= --slot-prompt-similarity= --flash-attn= "
     "--metrics --slots --jinja --embeddings --reranking --no-mmap",
     "ollama": "",

@@ -22,7 +22,7 @@ from inhouse.engines.gpu_memory import misfit
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.member import Member
-from inhouse.engines.memory import fitted, planned_bytes, size_of
+from inhouse.engines.memory import fitted, planned_bytes, size_of, with_adapters
 from inhouse.engines.native_here import native_for
 from inhouse.engines.replica import Replica, without_folders
 from inhouse.engines.residence import Plan
@@ -136,7 +136,7 @@ async def _find(
     header = await in_thread(lambda: read_path(file))
     chosen = choose(hardware, replicas=said.replicas, threads=said.threads, batch=said.batch, slots=said.slots)
     spec = spec_of(lane.model, said, file, known_of(header.context_tokens, header.pooling), chosen)
-    spec = replace(spec, native=await in_thread(lambda: native_for(said, hardware)))
+    spec = replace(with_adapters(spec), native=await in_thread(lambda: native_for(said, hardware)))
     if engine.on_gpu is not None:
         cards = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
         reason = misfit(engine.on_gpu, spec, header, cards)

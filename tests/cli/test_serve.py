@@ -10,12 +10,18 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inhouse.cli.announce import Announcer
 from inhouse.cli.serve import name_of
+from inhouse.config import Stack
+from inhouse.core import ReplicaReport
+from inhouse.engines.cpu import Cpu
+from inhouse.engines.hardware import look
 
 STAND_IN = """
 import sys, types
@@ -74,6 +80,32 @@ def test_a_first_start_prints_what_a_person_needs(serve: Serve) -> None:
     assert any("inhouse serve ./model.gguf" in line for line in lines)
     assert "  loading  demo …" in lines
     assert "  ready    demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s" in lines
+
+
+def test_a_faster_engine_that_could_be_built_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a real model on a CPU with more instructions than the package uses; never of the demo, nor of one that was
+    built here, nor where the stack has decided."""
+    here = replace(look(with_gpus=False), system="Linux x86_64", cpu=Cpu("new", 2, 2, ("AVX2", "AVX-512", "AMX")))
+    monkeypatch.setattr("inhouse.engines.hardware.look", lambda with_gpus=True: here)
+    models = {
+        "demo": {"source": "demo"},
+        "real": {"source": "./m.gguf"},
+        "own": {"source": "./m.gguf", "engine_build": "package"},
+    }
+
+    def told(*ready: str, native: bool = False) -> list[str]:
+        with Announcer(Stack(models=models), chat=["inhouse", "chat"], as_json=False) as announcer:  # type: ignore[arg-type]
+            for model in ready:
+                announcer(ReplicaReport(model, "llamacpp", "ready", 2, 4, 4096, native=native))
+        return capsys.readouterr().out.splitlines()
+
+    hint = "  faster   `inhouse engine build` makes an engine that uses AMX, AVX-512 of this CPU"
+    assert told("real", "real").count(hint) == 1
+    assert not any("engine build" in line for line in told("demo", "own"))
+    (line,) = told("real", native=True)
+    assert "built here" in line
 
 
 def test_one_of_several_replicas_is_named(serve: Serve) -> None:

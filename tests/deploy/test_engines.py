@@ -154,7 +154,8 @@ def test_names_of_models_become_names_of_objects_that_differ() -> None:
 
 
 def test_an_engine_that_has_to_be_told_its_model(tmp_path: Path) -> None:
-    """The container starts it and has the weights made known to it, as is done here; the command is run to see it."""
+    """The container starts it and has the weights made known to it, as is done here; it counts as started once they
+    are, not as soon as the engine answers. The command is run to see it."""
     engine_programs.install(tmp_path)
     weights = tmp_path / "model.gguf"
     weights.write_bytes(b"GGUF")
@@ -167,7 +168,10 @@ def test_an_engine_that_has_to_be_told_its_model(tmp_path: Path) -> None:
     made = launch(Site(stack), lane)
     words = [word.replace("/bin/ollama", "ollama").replace("/models/model.gguf", str(weights)) for word in made.command]
     environ = {one["name"]: one["value"] for one in made.env} | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    environ["OLLAMA_HOST"] = f"127.0.0.1:{port}"
+    environ |= {"OLLAMA_HOST": f"127.0.0.1:{port}", "HOME": str(tmp_path)}
+    assert made.started is not None
+    started = [word.replace("/cache", str(tmp_path)) for word in made.started]
+    Path(started[-1]).touch()  # of the container before this one
     container = subprocess.Popen(
         [*words, *(word.replace("/bin/ollama", "ollama") for word in made.args)],
         env=environ,
@@ -178,8 +182,11 @@ def test_an_engine_that_has_to_be_told_its_model(tmp_path: Path) -> None:
     try:
         deadline_s = time.monotonic() + 20
         while True:
+            is_told = subprocess.run(started, check=False).returncode == 0
             with contextlib.suppress(OSError), urllib.request.urlopen(tags, timeout=5) as answer:
-                if json.load(answer)["models"] == [{"name": "chat:latest"}]:
+                known = json.load(answer)["models"]
+                assert not is_told or known == [{"name": "chat:latest"}]
+                if is_told:
                     break
             assert container.poll() is None
             assert time.monotonic() < deadline_s

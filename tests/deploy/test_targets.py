@@ -36,6 +36,18 @@ def containers(here: Site) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("target", ["kserve", "knative"])
+def test_an_engine_that_has_to_be_told_its_model(target: str) -> None:
+    """It counts as started by the command that it counts by elsewhere, no sooner."""
+    model = {"source": "hf://org/repo/model.gguf", "engine": "ollama"}
+    here = Site(Stack(models={"chat": model}, deploy={"target": target, "gateway": {"replicas": 1}}))  # type: ignore[arg-type]
+    (container,) = containers(here).values()
+    started = launch(here, here.lanes[0]).started
+    assert started is not None
+    assert container["startupProbe"]["exec"]["command"] == list(started)
+    assert container["readinessProbe"]["httpGet"]["path"] == "/api/tags"
+
+
 @pytest.mark.parametrize("name", ["kserve", "kserve-llm", "knative"])
 def test_the_engine_is_started_with_the_flags_of_one_machine(name: str) -> None:
     """Whatever makes the pods: the container is that of `launch`, image, program and arguments."""

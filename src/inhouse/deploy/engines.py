@@ -198,7 +198,7 @@ def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
     probes: dict[str, Any] = {}
     if start.ready is not None:
         probes = {
-            "startupProbe": pods.startup_probe(start.ready, "http", within_s=load_s(lane)),
+            "startupProbe": pods.startup_probe(start.ready, "http", within_s=load_s(lane), command=start.started),
             "readinessProbe": pods.http_probe(start.ready, "http", every_s=5, failures=2, timeout_s=5),
             "livenessProbe": why(
                 pods.http_probe(start.ready, "http", every_s=15, failures=8, timeout_s=10),

@@ -64,7 +64,8 @@ def knative_services(site: Site) -> Iterator[Any]:
         container["ports"] = [{"name": why("http1", "Knative knows no other name"), "containerPort": ENGINE_PORT}]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             bare_probe = bare(container[probe])
-            bare_probe["httpGet"]["port"] = ENGINE_PORT
+            if "httpGet" in bare_probe:
+                bare_probe["httpGet"]["port"] = ENGINE_PORT
             container[probe] = bare_probe
         more = {
             "minReplicas": least,
@@ -84,7 +85,8 @@ def llm_inference_services(site: Site) -> Iterator[Any]:
         (container,) = pod["containers"]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             plain = bare(container[probe])
-            plain["httpGet"]["scheme"] = "HTTP"
+            if "httpGet" in plain:
+                plain["httpGet"]["scheme"] = "HTTP"
             container[probe] = plain
         meta = site.meta(lane.name, engines.COMPONENT, lane)
         yield why(

@@ -28,6 +28,8 @@ class Launch:
     env: tuple[dict[str, Any], ...]
     ready: str | None
     """The path that answers once it is ready; None for a follower on another node, which answers nothing."""
+    started: tuple[str, ...] | None
+    """A command that fails until the engine has been told what it has to be told; None where that is nothing."""
     home: str
     """A folder that it may write what it compiles into."""
     user: int
@@ -103,6 +105,7 @@ def launch(site: Site, lane: Lane, *, role: str = "") -> Launch:
         args=args,
         env=tuple(env),
         ready=None if role == "worker" else engine.health.decode(),
+        started=("test", "-e", f"{home}/{_TOLD}") if made.then else None,
         home=home,
         user=USER,
     )
@@ -110,9 +113,13 @@ def launch(site: Site, lane: Lane, *, role: str = "") -> Launch:
 
 def _with_what_follows(then: tuple[tuple[str, ...], ...]) -> str:
     """A script that starts its arguments as the engine, and runs what has to follow once the engine answers: until
-    then it fails, and is tried again."""
+    then it fails, and is tried again. Then it leaves a file, which is gone when the container starts anew."""
     follow = " && ".join(shlex.join(program) for program in then)
     return (
-        f'"$@" & engine=$!; trap "kill $engine" TERM INT; '
-        f"until {follow}; do kill -0 $engine || exit 1; sleep 1; done; wait $engine; wait $engine"
+        f'rm -f "$HOME/{_TOLD}"; "$@" & engine=$!; trap "kill $engine" TERM INT; '
+        f"until {follow}; do kill -0 $engine || exit 1; sleep 1; done; "
+        f'touch "$HOME/{_TOLD}"; wait $engine; wait $engine'
     )
+
+
+_TOLD = "told"

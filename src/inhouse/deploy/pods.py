@@ -118,10 +118,13 @@ def http_probe(path: str, port: str, *, every_s: int, failures: int, timeout_s: 
     }
 
 
-def startup_probe(path: str, port: str, *, within_s: float) -> Any:
-    """Fails only after `within_s` seconds."""
+def startup_probe(path: str, port: str, *, within_s: float, command: tuple[str, ...] | None = None) -> Any:
+    """Fails only after `within_s` seconds. A command tells it in place of the path, where the path says too little."""
     every_s = 5
     probe = http_probe(path, port, every_s=every_s, failures=max(1, -(-int(within_s) // every_s)), timeout_s=5)
+    if command is not None:
+        del probe["httpGet"]
+        probe = {"exec": {"command": list(command)}, **probe}
     return why(probe, f"until it is up, for {int(within_s)} s at most, the other probes rest")
 
 

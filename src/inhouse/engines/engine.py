@@ -61,6 +61,8 @@ class Spec:
     """Of prompts that are computed at a time on CPUs."""
     embeddings: bool = True
     """Whether a model that generates gives embeddings too."""
+    adapter_bytes: int = 0
+    """Of adapters that its flags name, which it holds beside the weights."""
     prompt_cache_bytes: int = 256 << 20
     """For prompts whose slot others took, where the engine keeps such a cache in the machine's memory."""
     gpus: int = 1

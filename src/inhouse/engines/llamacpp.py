@@ -87,14 +87,22 @@ def ubatch_tokens(slots: int) -> int:
 
 def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str]) -> Parts:
     """What one replica takes. Of a model that keeps a state of another kind, a quarter of its weights stands for it."""
-    found = predict(model, read_flags(argv), features, wheel=spec.binary is None and spec.native is None)
-    if found is not None:
-        return found
-    rest = (
-        predict(_Stateful(model), read_flags(argv), features, wheel=spec.binary is None and spec.native is None)
-        or Parts()
-    )
-    return replace(rest, cache=rest.weights // 4)
+    flags, wheel = read_flags(argv), spec.binary is None and spec.native is None
+    found = predict(model, flags, features, wheel=wheel)
+    if found is None:
+        rest = predict(_Stateful(model), flags, features, wheel=wheel) or Parts()
+        found = replace(rest, cache=rest.weights // 4)
+    return replace(found, adapters=spec.adapter_bytes)
+
+
+def adapters(args: Sequence[str]) -> tuple[Path, ...]:
+    """Files of adapters that llama-server's flags name."""
+    found = []
+    for flag, value in pairwise((*args, "")):
+        if flag in ("--lora", "--lora-scaled"):
+            names = value.split(",")
+            found += [Path(name.rpartition(":")[0] if flag == "--lora-scaled" else name) for name in names]
+    return tuple(found)
 
 
 class _Stateful:

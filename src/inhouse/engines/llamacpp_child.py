@@ -47,11 +47,15 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--pooling", choices=["none", "mean", "cls", "last", "rank"])
     parser.add_argument("--chat-template-file")
     parser.add_argument("--reasoning-format", choices=["none", "deepseek"])
+    parser.add_argument("--lora", action="append", default=[], metavar="FILE,…", help="adapters, at full strength")
+    parser.add_argument("--lora-scaled", action="append", default=[], metavar="FILE:SCALE,…")
     parser.add_argument("--kv-unified", action="store_true")
     parser.add_argument("--load-mode", choices=["none", "mmap", "mlock"])
     for flag in ("--metrics", "--slots", "--jinja", "--embeddings"):
         parser.add_argument(flag, action="store_true")
-    return parser.parse_args(args)
+    flags = parser.parse_args(args)
+    flags.adapters = adapters(flags.lora, flags.lora_scaled)
+    return flags
 
 
 def parameters(flags: argparse.Namespace, engine: Any) -> Any:
@@ -94,12 +98,28 @@ def parameters(flags: argparse.Namespace, engine: Any) -> Any:
         found.load_mode = getattr(engine.llama_load_mode, f"LLAMA_LOAD_MODE_{flags.load_mode.upper()}")
     if flags.pooling is not None:
         found.pooling_type = getattr(engine.llama_pooling_type, f"LLAMA_POOLING_TYPE_{flags.pooling.upper()}")
+    if flags.adapters:
+        found.lora_adapters = [engine.CommonAdapterLoraInfo(path, scale) for path, scale in flags.adapters]
     if flags.chat_template_file is not None:
         with open(flags.chat_template_file, encoding="utf-8") as file:
             found.chat_template = file.read()
     if flags.reasoning_format is not None:
         name = f"COMMON_REASONING_FORMAT_{flags.reasoning_format.upper()}"
         found.reasoning_format = getattr(engine.common_reasoning_format, name)
+    return found
+
+
+def adapters(full: list[str], scaled: list[str]) -> list[tuple[str, float]]:
+    """File and strength of each, as llama-server reads its own flags. Ends the program where one is not there."""
+    found = [(path, 1.0) for given in full for path in given.split(",")]
+    for path, _, scale in (one.rpartition(":") for given in scaled for one in given.split(",")):
+        try:
+            found.append((path, float(scale)))
+        except ValueError:
+            sys.exit(f"error: --lora-scaled takes FILE:SCALE, not {path}:{scale}")
+    for path, _ in found:
+        if not os.path.isfile(path):  # which llama.cpp does not say
+            sys.exit(f"error: there is no adapter {path}")
     return found
 
 

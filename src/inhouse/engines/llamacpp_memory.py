@@ -14,9 +14,10 @@ The parts, as b11549 makes them (`src/llama-kv-cache*.cpp`, `llama-context.cpp`,
 - outputs: embeddings have the scores of all words written for each of their tokens;
 - checkpoints: of layers with a window, what a slot needs to go back in its conversation;
 - prompts: what other conversations have left, up to a limit;
+- adapters: their files, read into memory (added by `llamacpp`);
 - the program itself and the vocabulary. These two are measured (`benchmarks/memory`), not derived.
 
-Not here: memory of GPUs, adapters, and models of which the header does not say what they keep.
+Not here: memory of GPUs, and models of which the header does not say what they keep.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ class Parts:
     outputs: int = 0
     checkpoints: int = 0
     prompts: int = 0
+    adapters: int = 0
     program: int = 0
 
     @property

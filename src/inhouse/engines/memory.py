@@ -1,4 +1,4 @@
-"""What the replicas of a model are planned with, by the memory model of their engine. Pure.
+"""What the replicas of a model are planned with, by the memory model of their engine. Pure but for sizes of files.
 
 An engine without a memory model is planned with the size of its weights, where it holds them in this machine's memory,
 and a flat amount for itself.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from inhouse.engines.engine import Engine, Spec
 from inhouse.engines.http import Address
+from inhouse.engines.llamacpp import adapters
 from inhouse.engines.llamacpp_memory import Model
 
 FLAT_BYTES = 1 << 30
@@ -46,6 +47,12 @@ def fitted(
             return tried
         slots //= 2
     return replace(spec, slots=slots)
+
+
+def with_adapters(spec: Spec) -> Spec:
+    """With the bytes of the adapters that its flags name; of one that is not there the engine will speak."""
+    files = (file for file in adapters(spec.extra_args) if file.is_file())
+    return replace(spec, adapter_bytes=sum(file.stat().st_size for file in files))
 
 
 def size_of(weights: Path) -> int:
