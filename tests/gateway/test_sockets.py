@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket as tcp
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ KEY_OFFERED = f"openai-insecure-api-key.{KEY}"
 def socket_to(gateway: Gateway, path: str = "/v1/chat/completions", **more: Any) -> Iterator[ClientConnection]:
     with connect(gateway.url.replace("http", "ws", 1) + path, subprotocols=["realtime", KEY_OFFERED], **more) as found:
         yield found
+
+
+def narrow(gateway: Gateway) -> tcp.socket:
+    """A connection of whose bytes the system keeps few: by itself it would keep more and more of them, up to all."""
+    small = tcp.socket()
+    small.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 4096)
+    small.connect(gateway.address)
+    return small
 
 
 def ask(socket: ClientConnection, kind: str = "chat.create", **fields: Any) -> None:
@@ -120,7 +129,8 @@ def test_a_slow_reader_holds_up_its_own_requests_only(tmp_path: Path) -> None:
     with (
         fake_engine(tokens_per_s=100_000, answer_tokens=60_000, context_tokens=262_144) as engine,
         serving(tmp_path, text.replace("URL", engine.url)) as gateway,
-        socket_to(gateway, max_queue=1) as slow,
+        narrow(gateway) as small,
+        socket_to(gateway, max_queue=1, sock=small) as slow,
     ):
         ask(slow, max_tokens=60_000, **CHAT)
         heard(slow)

@@ -22,7 +22,7 @@ QUOTA = 60_000
 
 
 def shared(service: Service, prefix: str, more: str = "") -> str:
-    return f"store: {{redis: {{url: '{service.url}', prefix: {prefix}}}{more}}}\n"
+    return f"store: {{redis: {{url: '{service.url}', prefix: {prefix}, timeout: 10 s}}{more}}}\n"
 
 
 def standing(service: Service, prefix: str, folder: Path, *, wait_s: float = 20.0) -> dict[LimitName, Use]:
