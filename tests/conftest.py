@@ -17,6 +17,9 @@ from serving import Gateway, serving
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell's job in the background ignores SIGINT, and so would all that the tests start and mean to stop."""
 
+os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+"""Threads of an engine that wait for one another, on cores with other work to do, take twenty times as long as one."""
+
 LONGEST = (
     "fleet/test_fault_storm",
     "benchmarks/test_memory",

@@ -18,6 +18,8 @@ from inhouse.config import read
 from inhouse.wire.chat import ChatRequest
 from inhouse.wire.openai_chat import EngineChat
 
+COMMANDS: Any = typer.main.get_command(app)
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 PLAIN = [ROOT / "Makefile", ROOT / ".ci/run", ROOT / ".pre-commit-config.yaml", ROOT / "requirements-dev.lock"]
@@ -85,7 +87,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_commands_exist(page: Path) -> None:
     """Every `inhouse …` that a page names is a command, and its options are that command's."""
     for words in commands(page):
-        command: Any = typer.main.get_command(app)
+        command = COMMANDS
         rest = iter(words)
         for word in rest:
             what = f"{name(page)}: inhouse {shlex.join(words)}: no {word}"
