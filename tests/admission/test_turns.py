@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 
 import pytest
 
 from inhouse.admission.fair import FairQueue
+from inhouse.admission.notices import Standing
 from inhouse.admission.turns import Turns
 from inhouse.errors import QueueFull, WaitedTooLong
 
@@ -162,3 +164,31 @@ async def test_any_interleaving(seed: int) -> None:
         if not holder.task.cancelled():
             assert holder.task.exception() is None or isinstance(holder.task.exception(), WaitedTooLong | QueueFull)
     assert (turns.queue.serving, turns.queue.waiting) == (0, 0)
+
+
+async def test_a_request_that_has_waited_is_forgotten() -> None:
+    """What the queue remembers of it until its deadline holds on to nothing of the request."""
+    turns = turns_of(1)
+
+    class Client:
+        def hear(self, standing: Standing) -> None: ...
+
+    async def hold(client: Client) -> None:
+        async with turns.turn(100.0, tell=client.hear):
+            pass
+
+    first = Holder(turns)
+    await settle()
+    client = Client()
+    task = asyncio.create_task(hold(client))
+    await settle()
+    last = Holder(turns)
+    await settle()
+    first.end.set()
+    await task
+    gone = weakref.ref(client)
+    del client, task
+    assert gone() is None
+    await settle()
+    last.end.set()
+    await last.task

@@ -159,6 +159,8 @@ class FairQueue:
 
     def expire(self, now_s: float) -> None:
         """Tickets whose deadline has passed leave with WaitedTooLong, earliest deadline first."""
+        if not self._room.load.requests:
+            self._deadlines.clear()
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, _, ticket = heapq.heappop(self._deadlines)
             if not ticket.waiting:

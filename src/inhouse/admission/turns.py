@@ -117,6 +117,7 @@ class Turn:
             raise
         finally:
             turns.notices.discard(ticket)
+            ticket.wake, self._tell = _nobody, None  # its deadline may remember the ticket long after the request
             self.waited_s = turns.now_s() - ticket.arrived_s
 
     def leave(self, tokens_used: int | None) -> None:
@@ -132,3 +133,7 @@ class Turn:
             granted.set_result(None)
         else:
             granted.set_exception(error)
+
+
+def _nobody(error: Exception | None) -> None:
+    """Whom a ticket wakes that waits no more."""
