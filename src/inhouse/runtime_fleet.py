@@ -14,6 +14,7 @@ from inhouse.engines.fleet import Fleet
 from inhouse.engines.http import Address
 from inhouse.engines.member import Member
 from inhouse.engines.remote import Remote, Watch
+from inhouse.engines.tls import Files, trusting
 from inhouse.errors import StackError
 
 _KEY_BYTES_MAX = 16 * 1024
@@ -56,11 +57,12 @@ def fleet_of(
 
 
 def _sources(stack: Stack, lane: Lane, spec: ModelSpec, environ: Mapping[str, str]) -> list[Source]:
-    tls = addresses.trust(spec.ca_file, f"models.{lane.model}.ca_file")
+    files = Files(ca=spec.ca_file, cert=spec.cert_file, key=spec.key_file)
+    tls = trusting(files, f"models.{lane.model}.{'ca_file' if spec.cert_file is None else 'cert_file'}")
     listed: dict[str, Address] = {}
     sources: list[Source] = []
     for text in spec.endpoints:
-        found = addresses.read(text, tls)
+        found = addresses.read(text, tls, spec.server_name)
         if isinstance(found, addresses.Name) and found.scheme == "k8s":
             from inhouse.engines.kubernetes import EndpointSlices, cluster_of
 

@@ -151,23 +151,53 @@ CHANGES: list[tuple[str, str, Change]] = [
         lambda a: _gateway(a)["template"]["metadata"]["labels"].update(a="up/x"),
     ),
     ("values-are-known", "no text", lambda a: _gateway(a)["template"]["metadata"]["annotations"].update(a=1)),
+    ("certificates-fit", "renewed before", lambda a: _certified(a, "client").update(renewBefore="720h0m0s")),
+    ("certificates-fit", "names no Service", lambda a: _certified(a, "chat-engine").update(dnsNames=["a.example"])),
+    ("certificates-fit", "not for server auth", lambda a: _certified(a, "chat-engine").update(usages=["client auth"])),
+    ("certificates-fit", "not for client auth", lambda a: _certified(a, "client").update(usages=["server auth"])),
+    ("certificates-fit", "does not name", lambda a: _certified(a, "client").update(dnsNames=["other.svc"])),
+    ("certificates-fit", "no volume with a certificate", lambda a: _without(a, "Certificate")),
+    (
+        "certificates-fit",
+        "beside its door",
+        lambda a: _pod(a, "inhouse-chat")["containers"][0]["args"].append("0.0.0.0"),
+    ),
+    ("certificates-fit", "'chat' without a certificate", lambda a: _told(a, "k8s+https", "k8s")),
+    ("certificates-fit", "'chat' without a certificate", lambda a: _told(a, "cert_file", "slots_max")),
     ("namespaces-agree", "not made here", lambda a: _one(a, "ConfigMap")["metadata"].update(namespace="other")),
 ]
+
+
+TREES = {"certificates-fit": "certificates"}
+"""The stack whose tree a rule's changes are made in, where it is not that of all others."""
+
+
+def _certified(all_: list[dict[str, Any]], name: str) -> Any:
+    return _one(all_, "Certificate", f"inhouse-{name}-tls")["spec"]
+
+
+def _pod(all_: list[dict[str, Any]], name: str) -> Any:
+    return _one(all_, "Deployment", name)["spec"]["template"]["spec"]
+
+
+def _told(all_: list[dict[str, Any]], word: str, other: str) -> None:
+    data = _one(all_, "ConfigMap")["data"]
+    data["inhouse.yaml"] = data["inhouse.yaml"].replace(word, other)
 
 
 def _tolerate(all_: list[dict[str, Any]], effect: str) -> None:
     _gateway(all_)["template"]["spec"]["tolerations"] = [{"key": "a", "operator": "Exists", "effect": effect}]
 
 
-def _tree() -> tuple[list[dict[str, Any]], frozenset[tuple[str, str]]]:
-    good = site("gpu-cluster")
+def _tree(rule: str) -> tuple[list[dict[str, Any]], frozenset[tuple[str, str]]]:
+    good = site(TREES.get(rule, "gpu-cluster"))
     return objects(tree(good)), expected(good)
 
 
 @pytest.mark.parametrize(("rule", "words", "change"), CHANGES)
 def test_one_change_is_found_by_its_rule(rule: str, words: str, change: Change) -> None:
     """The finding names the object and says what is wrong with it."""
-    all_, outside = _tree()
+    all_, outside = _tree(rule)
     assert lint(Inventory(all_, outside)) == []
     change(all_)
     assert any(finding.rule == rule and words in finding.message for finding in lint(Inventory(all_, outside)))

@@ -19,6 +19,7 @@ from inhouse.cli import (
     chat,
     config,
     doctor,
+    door,
     endpoints,
     engine,
     explain,
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=gateway.EXAMPLES)(gateway.gateway)
 app.command(epilog=worker.EXAMPLES)(worker.worker)
+app.command(epilog=door.EXAMPLES)(door.door)
 app.command(epilog=chat.EXAMPLES)(chat.chat)
 app.command(epilog=pull.EXAMPLES)(pull.pull)
 app.add_typer(batch.app, name="batch")

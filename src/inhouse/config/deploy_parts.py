@@ -73,6 +73,9 @@ class ObserveSpec(Section):
         None, "The label `release` that the Prometheus chooses monitors by.", example="kube-prometheus-stack"
     )
     dcgm: bool = setting(False, "Whether the GPUs' DCGM exporter is read too; it must be installed.")
+    namespace: str = setting(
+        "monitoring", "The namespace of the Prometheus that reads: its pods may reach those of engines.", max_length=63
+    )
     dcgm_namespace: str = setting("gpu-operator", "The namespace of the DCGM exporter.", max_length=63)
 
 
@@ -105,6 +108,15 @@ class StateSpec(Section):
 class MeshSpec(Section):
     """Encryption inside the cluster."""
 
-    mtls: Literal["none", "istio", "linkerd"] = setting(
-        "none", "The mesh that encrypts what pods say to each other, and checks who they are."
+    mtls: Literal["none", "istio", "linkerd", "cert-manager"] = setting(
+        "none",
+        "What encrypts between gateway and engines, and checks who they are: a mesh, or certificates of their own.",
     )
+    issuer: MaybeText = setting(
+        None, "The ClusterIssuer that signs those certificates; without one, an authority of the installation.",
+        example="company-ca", max_length=253,
+    )  # fmt: skip
+    certificate_life: Duration = setting(
+        90 * 86400.0, "How long such a certificate is valid; after two thirds of it the next one comes.",
+        unit="seconds", ge=3600,
+    )  # fmt: skip

@@ -107,6 +107,11 @@ class KubernetesSpec(Section):
 def check_place(name: str, spec: ModelSpec) -> None:
     """Raises a contradiction for settings of a model that do not go together."""
     given = spec.model_fields_set
+    if (spec.cert_file is None) != (spec.key_file is None):
+        said, absent = ("key_file", "cert_file") if spec.cert_file is None else ("cert_file", "key_file")
+        raise contradiction(
+            ("models", name, said), f"`models.{name}.{said}` is set, and `{absent}` is not", f"add `{absent}`"
+        )
     if spec.source is None:
         only = next((key for key in _OF_A_SOURCE if key in given), None)
         if only is not None:

@@ -86,6 +86,14 @@ class ModelSpec(Section):
     ca_file: Path | None = setting(
         None, "Authorities that vouch for https `endpoints`, in place of the system's.", example="./ca.pem"
     )
+    cert_file: Path | None = setting(
+        None, "The certificate that we show to https `endpoints`; read anew when it changes.", example="./tls.crt"
+    )
+    key_file: Path | None = setting(None, "The key of `cert_file`.", example="./tls.key")
+    server_name: str | None = setting(
+        None, "Whom the certificates of https `endpoints` name, where that is not the host of their address.",
+        example="engines.internal", min_length=1, max_length=253,
+    )  # fmt: skip
     probe: ProbeSpec = Field(default_factory=ProbeSpec, description="How its replicas are watched.")
     context: Count = setting(4096, "Tokens of one request, prompt and answer together.", unit="tokens", ge=256)
     context_fit: Literal["reject", "trim", "middle-out"] = setting(

@@ -212,7 +212,18 @@ def _anchored(place: tuple[str, ...], value: object, base: Path) -> object:
         return _absolute(text, base) if is_path else text
     if key == "engine_binary":
         return _absolute(text, base) if "/" in text else text  # a bare name is looked up on PATH
-    if key in ("tls_cert", "tls_key", "state_dir", "folder", "ca_file", "from_file", "token_file", "catalogue"):
+    if key in (
+        "tls_cert",
+        "tls_key",
+        "state_dir",
+        "folder",
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "from_file",
+        "token_file",
+        "catalogue",
+    ):
         return _absolute(text, base)
     return value
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import gateway, pods, scraping
+from inhouse.deploy import certificates, gateway, pods, scraping
 from inhouse.deploy.launch import Launch, cpus_of, engine_of, gpus_of, launch
-from inhouse.deploy.site import ENGINE_PORT, MODELS_FOLDER, Lane, Site
+from inhouse.deploy.site import ENGINE_PORT, MODELS_FOLDER, OPEN_PORT, Lane, Site
 from inhouse.deploy.text import why
 
 COMPONENT = "engine"
@@ -54,9 +54,15 @@ def services(site: Site) -> Iterator[Any]:
             "spec": {
                 "clusterIP": why("None", "requests go to pods by the gateway's choice"),
                 "selector": selector(site, lane),
-                "ports": [{"name": "http", "port": ENGINE_PORT, "targetPort": "http", "appProtocol": "http"}],
+                "ports": [_port(site)],
             },
         }
+
+
+def _port(site: Site) -> dict[str, Any]:
+    if site.certified:
+        return {"name": "http", "port": ENGINE_PORT, "targetPort": ENGINE_PORT, "appProtocol": "https"}
+    return {"name": "http", "port": ENGINE_PORT, "targetPort": "http", "appProtocol": "http"}
 
 
 def budgets(site: Site) -> Iterator[Any]:
@@ -184,24 +190,32 @@ def template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
     if spec.device_class and gpus_of(lane):
         pod["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{lane.name}-gpus"}]
     pod |= {
-        "initContainers": _init(site, lane),
+        "initContainers": [*_init(site, lane), *([certificates.door(site, lane)] if _has_door(site, start) else [])],
         "containers": [_container(site, lane, start)],
         "volumes": _volumes(site, lane),
     }
+    if _has_door(site, start):
+        pod["volumes"] = [*pod["volumes"], certificates.volume(certificates.of_engine(lane))]
     if not pod["initContainers"]:
         del pod["initContainers"]
     notes = {"inhouse.dev/model": lane.model, **scraping.of_engine(site, engine_of(lane).metrics)}
     return {"metadata": {"labels": labels, "annotations": notes}, "spec": pod}
 
 
+def _has_door(site: Site, start: Launch) -> bool:
+    """A follower on another node answers nobody."""
+    return site.certified and start.ready is not None
+
+
 def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
     probes: dict[str, Any] = {}
     if start.ready is not None:
+        port = OPEN_PORT if site.certified else "http"
         probes = {
-            "startupProbe": pods.startup_probe(start.ready, "http", within_s=load_s(lane), command=start.started),
-            "readinessProbe": pods.http_probe(start.ready, "http", every_s=5, failures=2, timeout_s=5),
+            "startupProbe": pods.startup_probe(start.ready, port, within_s=load_s(lane), command=start.started),
+            "readinessProbe": pods.http_probe(start.ready, port, every_s=5, failures=2, timeout_s=5),
             "livenessProbe": why(
-                pods.http_probe(start.ready, "http", every_s=15, failures=8, timeout_s=10),
+                pods.http_probe(start.ready, port, every_s=15, failures=8, timeout_s=10),
                 "patient: an engine in a long prefill answers late",
             ),
         }
@@ -222,6 +236,8 @@ def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
         "securityContext": pods.container_security(),
         "volumeMounts": mounts,
     }
+    if site.certified:
+        del found["ports"]
     if (
         site.sidecar
     ):  # the engine listens on the pod's loopback, where no probe reaches it; the gateway's readiness speaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import inside, pods, scraping, state
+from inhouse.deploy import certificates, inside, pods, scraping, state
 from inhouse.deploy.site import CONFIG_FOLDER, HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site, shared
 from inhouse.deploy.text import why
 
@@ -182,6 +182,7 @@ def container(site: Site) -> dict[str, Any]:
         "securityContext": pods.container_security(),
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            *([certificates.mount()] if _shows_certificate(site) else []),
             {"name": "state", "mountPath": STATE_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the pod's own
         ],
@@ -202,9 +203,14 @@ def secret(site: Site, name: str) -> dict[str, Any]:
 def volumes(site: Site) -> list[Any]:
     return [
         {"name": "config", "configMap": {"name": f"{site.name}-config"}},
+        *([certificates.volume(certificates.of_gateway(site))] if _shows_certificate(site) else []),
         _state(site),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+
+
+def _shows_certificate(site: Site) -> bool:
+    return site.certified and bool(site.lanes)
 
 
 def _state(site: Site) -> dict[str, Any]:

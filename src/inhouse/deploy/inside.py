@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from inhouse.config.show import written
-from inhouse.deploy import kserve, state
+from inhouse.deploy import certificates, kserve, state
 from inhouse.deploy.launch import replica
 from inhouse.deploy.site import HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site
 
@@ -45,6 +45,7 @@ def text(site: Site) -> str:
         model = models[lane.model]
         model["endpoints"] = [site.endpoint(lane)]
         model["engine"] = "llama-server" if lane.spec.engine == "llamacpp" else lane.spec.engine
+        model |= certificates.settings(site)
         model["slots"] = replica(lane).slots  # as the pods have, whatever the gateway's own machine is
         if site.target == "knative":
             model["slots"] = kserve.slots_of_all(lane)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inhouse.deploy.site import ENGINE_PORT, MODELS_FOLDER, USER, Lane, Site
+from inhouse.deploy.site import MODELS_FOLDER, USER, Lane, Site
 from inhouse.engines.choices import choose
 from inhouse.engines.cpu import Cpu
 from inhouse.engines.engine import Engine, Spec
@@ -89,8 +89,8 @@ def launch(site: Site, lane: Lane, *, role: str = "") -> Launch:
             hint="name where it runs with `endpoints`, or choose one of: "
             + ", ".join(name for name, one in ENGINES.items() if one.image),
         )
-    host = "127.0.0.1" if site.sidecar else "0.0.0.0"  # noqa: S104
-    made = engine.argv(replica(lane), Address(host=host, port=ENGINE_PORT))
+    host, port = site.inner(lane)
+    made = engine.argv(replica(lane), Address(host=host, port=port))
     ours = "engine-cuda" if gpus_of(lane) else "engine-cpu"
     image = site.image(ours) if lane.spec.engine == "llamacpp" else engine.image.name
     home = "/cache"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from inhouse.deploy import rules_links, rules_pods
+from inhouse.deploy import rules_links, rules_pods, rules_tls
 from inhouse.deploy.inventory import Inventory
 
 
@@ -33,6 +33,7 @@ RULES: dict[str, Rule] = {
     "rollouts-can-move": rules_pods.rollouts_can_move,
     "values-are-known": rules_pods.values_are_known,
     "namespaces-agree": rules_pods.namespaces_agree,
+    "certificates-fit": rules_tls.certificates_fit,
 }
 """By name; each tells its findings as sentences that begin with the object."""
 

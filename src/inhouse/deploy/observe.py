@@ -19,7 +19,10 @@ def monitors(site: Site) -> Iterator[Any]:
     for lane in site.lanes:
         paths = engine_of(lane).metrics
         if paths and not site.sidecar and site.target != "knative":  # whose proxy is between
-            yield _monitor(site, lane.name, engines.COMPONENT, paths[0].decode(), engines.selector(site, lane))
+            one = _monitor(site, lane.name, engines.COMPONENT, paths[0].decode(), engines.selector(site, lane))
+            if site.certified:
+                one["spec"]["podMetricsEndpoints"][0]["port"] = "open"
+            yield one
     if spec.dcgm:
         one = _monitor(site, f"{site.name}-gpus", gateway.COMPONENT, "/metrics", {"app": "nvidia-dcgm-exporter"})
         one["spec"]["namespaceSelector"] = {"matchNames": [spec.dcgm_namespace]}

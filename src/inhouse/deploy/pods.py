@@ -109,7 +109,7 @@ def spread(labels: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def http_probe(path: str, port: str, *, every_s: int, failures: int, timeout_s: int = 2) -> dict[str, Any]:
+def http_probe(path: str, port: str | int, *, every_s: int, failures: int, timeout_s: int = 2) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": port},
         "periodSeconds": every_s,
@@ -118,7 +118,7 @@ def http_probe(path: str, port: str, *, every_s: int, failures: int, timeout_s: 
     }
 
 
-def startup_probe(path: str, port: str, *, within_s: float, command: tuple[str, ...] | None = None) -> Any:
+def startup_probe(path: str, port: str | int, *, within_s: float, command: tuple[str, ...] | None = None) -> Any:
     """Fails only after `within_s` seconds. A command tells it in place of the path, where the path says too little."""
     every_s = 5
     probe = http_probe(path, port, every_s=every_s, failures=max(1, -(-int(within_s) // every_s)), timeout_s=5)

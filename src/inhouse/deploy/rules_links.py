@@ -47,7 +47,7 @@ def ports_match(all_: Inventory) -> Iterator[str]:
     for pod in all_.pods:
         for container in pod.containers:
             for path, probe in walk(container):
-                if path and path[-1] in ("httpGet", "tcpSocket") and not _container_opens(container, probe["port"]):
+                if path and path[-1] in ("httpGet", "tcpSocket") and not _probed(pod, container, probe["port"]):
                     yield f"{pod.where}: {container['name']} has a probe on {probe['port']!r}, a port it does not open"
     for one in all_.of("NetworkPolicy"):
         chosen = all_.chosen(one["spec"].get("podSelector"))
@@ -186,6 +186,11 @@ def _served(all_: Inventory, one: dict[str, Any], name: str, port: int | str | N
 def _opens(pod: Pod, port: int | str) -> bool:
     proxied = pod.owner.get("kind") == "InferenceService" and port in PROXY_PORTS
     return proxied or any(_container_opens(container, port) for container in pod.containers)
+
+
+def _probed(pod: Pod, container: dict[str, Any], port: int | str) -> bool:
+    """A name is that of a port of the container itself, a number may be of any in the pod: they share its address."""
+    return _container_opens(container, port) or (isinstance(port, int) and _opens(pod, port))
 
 
 def _container_opens(container: dict[str, Any], port: int | str) -> bool:

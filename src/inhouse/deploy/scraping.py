@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inhouse.deploy.site import ENGINE_PORT, HTTP_PORT, Site
+from inhouse.deploy.site import ENGINE_PORT, HTTP_PORT, OPEN_PORT, Site
 
 
 def of_gateway(site: Site) -> dict[str, str]:
@@ -11,7 +11,8 @@ def of_gateway(site: Site) -> dict[str, str]:
 
 def of_engine(site: Site, paths: tuple[bytes, ...]) -> dict[str, str]:
     """`paths`: where the engine's metrics may be; nothing where it has none."""
-    return _scraped(site, ENGINE_PORT, paths[0].decode()) if paths else {}
+    port = OPEN_PORT if site.certified else ENGINE_PORT
+    return _scraped(site, port, paths[0].decode()) if paths else {}
 
 
 def _scraped(site: Site, port: int, path: str) -> dict[str, str]:

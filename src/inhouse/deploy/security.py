@@ -1,22 +1,13 @@
-"""The namespace with its Pod Security, and the network: closed, but for what the parts need."""
+"""The namespace with its Pod Security."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import engines, gateway
-from inhouse.deploy.inventory import PROXY_PORTS
 from inhouse.deploy.mesh import of_namespace
-from inhouse.deploy.site import ENGINE_PORT, Site
-from inhouse.deploy.state import POSTGRES_PORT, REDIS_PORT
+from inhouse.deploy.site import Site
 from inhouse.deploy.text import why
-
-_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]
-_KNATIVE_PORTS = (80, 8080, 8081)
-"""Of the gateways inside the cluster that Knative works with."""
-_NODE_LOCAL = {"ipBlock": {"cidr": "169.254.0.0/16"}}
-"""Where a cache of names on each node listens."""
 
 
 def namespace(site: Site) -> Iterator[Any]:
@@ -41,140 +32,3 @@ def namespace(site: Site) -> Iterator[Any]:
 def enforced() -> dict[str, str]:
     """Labels of a namespace that hold its pods to the profile `restricted`."""
     return {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-
-
-def network(site: Site) -> Iterator[Any]:
-    """First everything is closed, then each way is opened by itself."""
-    if not site.stack.deploy.network_policies:
-        return
-    ours = {} if site.stack.deploy.own_namespace else site.common
-    yield _policy(site, "default-deny", ours, {"policyTypes": ["Ingress", "Egress"]}, "Nothing in, nothing out.")
-    yield _policy(
-        site,
-        "names",
-        ours,
-        {
-            "policyTypes": ["Egress"],
-            "egress": [{"to": [_kube_system(), _NODE_LOCAL], "ports": _ports(53, "UDP") + _ports(53)}],
-        },
-        "All pods may ask for names.",
-    )
-    door = {"ports": [{"protocol": "TCP", "port": "http"}]}
-    out: list[Any] = []
-    if not site.sidecar and site.lanes:
-        if site.target == "knative":
-            ports = [port for number in _KNATIVE_PORTS for port in _ports(number)]
-            out.append(
-                why(
-                    {"to": [{"namespaceSelector": {}}], "ports": ports}, "the gateway of Knative, on its way to engines"
-                )
-            )
-        else:
-            out.append({"to": [_pods(site, engines.COMPONENT)], "ports": _ports(ENGINE_PORT)})
-    made = site.stack.deploy.state
-    for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
-        if is_made != "none":
-            chosen = _cnpg(site) if is_made == "cloudnative-pg" else _pods(site, component)
-            out.append({"to": [chosen], "ports": _ports(port)})
-    if _elsewhere(site):
-        out.append(why({}, "engines, stores or issuers outside this namespace: narrow it to theirs"))
-    elif gateway.watching(site):
-        out.append(why({"ports": _ports(443) + _ports(6443)}, "the API server, which no selector can name"))
-    yield _policy(
-        site,
-        "gateway",
-        site.labels(gateway.COMPONENT),
-        {"policyTypes": ["Ingress", "Egress"], "ingress": [door], "egress": out},
-        "Clients and scrapers reach the gateway's door; it reaches engines.",
-    )
-    for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
-        if is_made == "trial":
-            rule = {"from": [_pods(site, gateway.COMPONENT)], "ports": _ports(port)}
-            spec = {"policyTypes": ["Ingress"], "ingress": [rule]}
-            yield _policy(site, component, site.labels(component), spec, "Only gateways reach the store.")
-    if made.postgres == "cloudnative-pg":
-        spec = {"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}
-        pods = {"cnpg.io/cluster": f"{site.name}-postgres"}
-        sentence = "Its operator, its copies and the API server speak with PostgreSQL; passwords and TLS guard it."
-        yield _policy(site, "postgres", pods, spec, sentence)
-    if site.sidecar:
-        yield _policy(
-            site,
-            "weights",
-            site.labels(gateway.COMPONENT),
-            {"policyTypes": ["Egress"], "egress": [_outside()]},
-            "The weights come from outside; https only.",
-        )
-        return
-    if not site.lanes:
-        return
-    yield _policy(
-        site,
-        "engines",
-        site.labels(engines.COMPONENT),
-        {
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                _to_engines(site),
-                *_among_nodes(site),
-            ],
-            "egress": [_outside(), *_among_nodes(site, out=True)],
-        },
-        "Only the gateway reaches engines. They fetch weights by https and reach nothing in the cluster.",
-    )
-
-
-def _to_engines(site: Site) -> Any:
-    if site.target == "knative":
-        ports = [port for number in PROXY_PORTS for port in _ports(number)]
-        rule = {"from": [{"namespaceSelector": {}}], "ports": ports}
-        return why(rule, "Knative's own gateway and counters, wherever they are, reach its proxy in the pod")
-    return {"from": [_pods(site, gateway.COMPONENT)], "ports": [{"protocol": "TCP", "port": "http"}]}
-
-
-def _elsewhere(site: Site) -> bool:
-    store = site.stack.store
-    stores = store.redis.is_set or store.postgres.is_set
-    return stores or bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
-
-
-def _among_nodes(site: Site, *, out: bool = False) -> list[Any]:
-    if all(lane.spec.deploy.nodes == 1 for lane in site.lanes):
-        return []
-    whom = {"to" if out else "from": [_pods(site, engines.COMPONENT)]}
-    return [why(whom, "the nodes of one copy talk among themselves")]
-
-
-def _policy(site: Site, name: str, labels: dict[str, str], spec: dict[str, Any], sentence: str) -> Any:
-    selector = {"podSelector": {"matchLabels": labels} if labels else {}}
-    return why(
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": site.meta(f"{site.name}-{name}", "network"),
-            "spec": selector | spec,
-        },
-        sentence,
-    )
-
-
-def _pods(site: Site, component: str) -> dict[str, Any]:
-    """Of this installation: another one in the same namespace is a stranger."""
-    return {"podSelector": {"matchLabels": site.labels(component)}}
-
-
-def _cnpg(site: Site) -> dict[str, Any]:
-    return {"podSelector": {"matchLabels": {"cnpg.io/cluster": f"{site.name}-postgres"}}}
-
-
-def _kube_system() -> dict[str, Any]:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
-
-
-def _outside() -> dict[str, Any]:
-    """Not the cluster's own networks, which are private addresses."""
-    return {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_PRIVATE)}}], "ports": _ports(443)}
-
-
-def _ports(number: int, protocol: str = "TCP") -> list[Any]:
-    return [{"protocol": protocol, "port": number}]

@@ -20,8 +20,11 @@ from inhouse.weights.catalogue import Machine, expand
 HTTP_PORT = 8080
 HEALTH_PORT = 8081
 ENGINE_PORT = 8000
+BEHIND_PORT, OPEN_PORT = 8001, 8002
+"""Of an engine behind its door, and of the pages that the door shows without a certificate."""
 STATE_FOLDER = "/var/lib/inhouse"
 CONFIG_FOLDER = "/etc/inhouse"
+TLS_FOLDER = "/etc/inhouse-tls"
 MODELS_FOLDER = "/models"
 USER = 65532
 """Who runs in the images: nobody with rights."""
@@ -54,6 +57,19 @@ class Site:
     @property
     def sidecar(self) -> bool:
         return self.stack.deploy.gateway.form == "sidecar"
+
+    @property
+    def certified(self) -> bool:
+        """Whether gateways and engines show each other certificates of the installation's own."""
+        return self.stack.deploy.mesh.mtls == "cert-manager" and not self.sidecar
+
+    def inner(self, lane: Lane) -> tuple[str, int]:
+        """Where the engine itself listens: on its pod's loopback, where something stands in front of it."""
+        if self.sidecar:
+            return "127.0.0.1", ENGINE_PORT
+        if self.certified:
+            return "127.0.0.1", BEHIND_PORT
+        return "0.0.0.0", ENGINE_PORT  # noqa: S104 - the pod's own
 
     @property
     def target(self) -> str:
@@ -119,9 +135,10 @@ class Site:
             return f"http://127.0.0.1:{ENGINE_PORT}"
         if self.target == "knative":  # which counts what comes by its own address
             return f"http://{lane.name}-predictor.{self.namespace}.svc.cluster.local:80"
+        tls = "+https" if self.certified else ""
         if self.stack.deploy.discovery == "dns":
-            return f"dns://{self.service(lane)}.{self.namespace}.svc:{ENGINE_PORT}"
-        return f"k8s://{self.namespace}/{self.service(lane)}:http"
+            return f"dns{tls}://{self.service(lane)}.{self.namespace}.svc:{ENGINE_PORT}"
+        return f"k8s{tls}://{self.namespace}/{self.service(lane)}:http"
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
@@ -225,7 +242,10 @@ def _files(value: Any, place: tuple[str, ...]) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _files(inner, (*place, str(name)))
-    elif (place and (place[-1] in ("from_file", "tls_cert", "tls_key", "ca_file") and value is not None)) or (
-        isinstance(value, str) and value.startswith("file:/")
-    ):
+    elif (
+        place
+        and (
+            place[-1] in ("from_file", "tls_cert", "tls_key", "ca_file", "cert_file", "key_file") and value is not None
+        )
+    ) or (isinstance(value, str) and value.startswith("file:/")):
         yield ".".join(place)

@@ -99,8 +99,10 @@ def _needs(site: Site) -> list[str]:
         found.append(f"an implementation of Gateway API, with the GatewayClass `{deploy.traffic.gateway_class}`")
     if deploy.traffic.inference_pool:
         found.append("the Gateway API Inference Extension")
-    if deploy.traffic.issuer:
-        found.append(f"cert-manager, with the ClusterIssuer `{deploy.traffic.issuer}`")
+    issuers = [deploy.traffic.issuer, deploy.mesh.issuer if site.certified else None]
+    named = " and ".join(f"`{one}`" for one in dict.fromkeys(issuers) if one)
+    if named or site.certified:
+        found.append("cert-manager" + (f", with the ClusterIssuer {named}" if named else ""))
     if deploy.secrets.store != "none":
         found.append("the External Secrets operator")
     if any(spec.scaling.by == "keda" for spec in specs):
@@ -111,6 +113,6 @@ def _needs(site: Site) -> list[str]:
         found.append("CloudNativePG")
     if deploy.observe.metrics == "monitors":
         found.append("the Prometheus operator")
-    if deploy.mesh.mtls != "none":
+    if deploy.mesh.mtls in ("istio", "linkerd"):
         found.append({"istio": "Istio", "linkerd": "Linkerd"}[deploy.mesh.mtls])
     return found

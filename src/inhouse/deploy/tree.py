@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from inhouse.deploy import (
+    certificates,
     engines,
     gateway,
     gitops,
     kserve,
     mesh,
+    network,
     observe,
     scaling,
     secrets,
@@ -45,7 +47,8 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("config", (gateway.config,)),
     Artefact("rights", (gateway.rights,)),
     Artefact("secrets", (secrets.external,)),
-    Artefact("network", (security.network, mesh.strict)),
+    Artefact("certificates", (certificates.issued,)),
+    Artefact("network", (network.network, mesh.strict)),
     Artefact("state", (state.own_volume, state.stores)),
     Artefact("gateway", (gateway.services, gateway.deployment, gateway.budget)),
     Artefact("volumes", (engines.volumes,)),
@@ -71,6 +74,7 @@ def base(site: Site) -> tuple[tuple[str, list[Any]], ...]:
     """The objects of each artefact that has any, by its name. Raises StackError."""
     check(site)
     kserve.check(site)
+    certificates.check(site)
     made = ((artefact.name, [one for make in artefact.makes for one in make(site)]) for artefact in ARTEFACTS)
     return tuple((name, objects) for name, objects in made if objects)
 
@@ -102,6 +106,8 @@ def expected(site: Site) -> frozenset[tuple[str, str]]:
     found = {("Secret", site.secret)}
     if deploy.traffic.issuer:
         found.add(("ClusterIssuer", deploy.traffic.issuer))
+    if site.certified and deploy.mesh.issuer:
+        found.add(("ClusterIssuer", deploy.mesh.issuer))
     if deploy.traffic.gateway:
         found.add(("Gateway", deploy.traffic.gateway.rpartition("/")[2]))
     if deploy.traffic.canary_service:

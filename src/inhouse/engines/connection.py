@@ -7,6 +7,7 @@ How requests are written and connections are kept: `http.py`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -300,7 +301,11 @@ class Connection(asyncio.Protocol):
             stale = reply.status == 0
             if not reply.over and (self.fresh or not stale):
                 self._pool.broken()
-            reply.finish(EngineError("the engine's connection broke off"), stale=stale)
+            refused = refusal_of(exc) if exc is not None and stale else None
+            if refused is not None:
+                reply.finish(refused)
+            else:
+                reply.finish(EngineError("the engine's connection broke off"), stale=stale)
 
     def _end(self, error: EngineError | None) -> None:
         reply, self._reply = self._reply, None
@@ -328,3 +333,14 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = True
+
+
+def refusal_of(error: Exception) -> EngineError | None:
+    """What an engine's side says of our certificate; in TLS 1.3 it comes after our own handshake, as an alert."""
+    if not isinstance(error, ssl.SSLError) or "_ALERT_" not in (error.reason or ""):
+        return None
+    told = (error.reason or "").partition("_ALERT_")[2].replace("_", " ").lower()
+    return EngineError(
+        f"the engine does not accept our certificate: {told}; the model's `cert_file` and `key_file` in inhouse.yaml "
+        "name a certificate of an authority that the engine trusts, valid today and for clients"
+    )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from inhouse.engines.addresses import Name, numbered
 from inhouse.engines.http import Address
+from inhouse.engines.tls import Kept
 
 Found = Callable[[Mapping[str, Address]], None]
 _GONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
@@ -50,7 +50,7 @@ class Listed:
 class Resolved:
     """All addresses of a name in DNS (of a headless Service, its ready pods), looked up from time to time."""
 
-    def __init__(self, name: Name, tls: ssl.SSLContext, *, interval_s: float) -> None:
+    def __init__(self, name: Name, tls: Kept, *, interval_s: float) -> None:
         self.trouble = ""
         self._name = name
         self._tls = tls

@@ -18,7 +18,8 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inhouse.engines.connection import Connection, Reply, StaleConnectionError
+from inhouse.engines.connection import Connection, Reply, StaleConnectionError, refusal_of
+from inhouse.engines.tls import Kept
 from inhouse.errors import EngineError, EngineTimeout
 
 
@@ -31,7 +32,7 @@ class Address:
     port: int = 0
     prefix: bytes = b""
     """What stands before every path, as in `/engines/a`."""
-    tls: ssl.SSLContext | None = None
+    tls: Kept | None = None
     server_name: str | None = None
     """Whom its certificate names, where that is not `host`."""
 
@@ -162,8 +163,9 @@ class Pool:
                 if address.socket is not None:
                     await self._loop.create_unix_connection(make, address.socket)
                 else:
+                    context = None if address.tls is None else address.tls.context()
                     await self._loop.create_connection(
-                        make, address.host, address.port, ssl=address.tls, server_hostname=address.server_name
+                        make, address.host, address.port, ssl=context, server_hostname=address.server_name
                     )
         except TimeoutError:
             self._forget(connection)
@@ -175,6 +177,11 @@ class Pool:
                 f"the engine's certificate is not accepted: {error.verify_message.rstrip('.')}; the model's `ca_file` "
                 "in inhouse.yaml names authorities of your own, and the address must be one that the certificate is for"
             ) from None
+        except ssl.SSLError as error:
+            self.broken()
+            refused = refusal_of(error)
+            told = (error.reason or "TLS").replace("_", " ").lower()
+            raise refused or EngineError(f"the engine cannot be reached by TLS: {told}") from None
         except OSError as error:
             self.broken()
             raise EngineError(f"the engine cannot be reached: {error.strerror or type(error).__name__}") from None

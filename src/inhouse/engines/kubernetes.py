@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from inhouse.engines.connection import Reply
 from inhouse.engines.discovery import Found
 from inhouse.engines.http import Address, Pool
 from inhouse.engines.slices import LINE_BYTES_MAX, Slices, WatchExpired, WatchRefused
+from inhouse.engines.tls import Files, Kept, trusting
 from inhouse.errors import EngineError, StackError
 
 _WATCH_S = 300
@@ -56,19 +56,14 @@ def cluster_of(environ: Mapping[str, str], api: str | None, token_file: Path, ca
     return Cluster(Address(host=host, port=int(port), tls=_trust(ca_file)), token_file)
 
 
-def _trust(ca_file: Path) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except OSError as error:
-        raise StackError(
-            f"the authorities in {ca_file} cannot be used: {error.strerror or error}", where="kubernetes.ca_file"
-        ) from None
+def _trust(ca_file: Path) -> Kept:
+    return trusting(Files(ca=ca_file), "kubernetes.ca_file")
 
 
 class EndpointSlices:
     """A source of endpoints, see the module. `name` has namespace, Service and port."""
 
-    def __init__(self, cluster: Cluster, name: Name, tls: ssl.SSLContext, *, pause_s_max: float = _PAUSE_MAX_S) -> None:
+    def __init__(self, cluster: Cluster, name: Name, tls: Kept, *, pause_s_max: float = _PAUSE_MAX_S) -> None:
         self.trouble = ""
         self._cluster = cluster
         self._name = name
