@@ -232,7 +232,7 @@ def test_a_door_that_is_told_to_stop(doors: Doors, fakes: Fakes, start: Start, t
     """What runs is finished, whole; nobody comes in any more."""
     authority, (engine,) = Authority(), fakes(1, tokens_per_s=20)
     mine = authority.secret(tmp_path / "gateway", GATEWAY, client=True)
-    door = doors(engine, authority.secret(tmp_path / "engine", ENGINES))
+    door = doors(engine, authority.secret(tmp_path / "engine", ENGINES), "--drain", "4")
     gateway = start(secured(door, mine, mine), ready=1)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, gateway, post(chat(max_tokens=20, stream=True)))
