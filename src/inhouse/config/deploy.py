@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from inhouse.config.deploy_parts import GitopsSpec, MeshSpec, ObserveSpec, SecretsSpec, StateSpec, TrafficSpec
-from inhouse.config.fields import Count, MaybeCount, Section, Size, setting
+from inhouse.config.fields import Count, Duration, MaybeCount, Section, Size, setting
 from inhouse.config.scaling import ScalingSpec
 from inhouse.config.units import GIB, MIB
 
@@ -135,6 +135,19 @@ class DeploySpec(Section):
     gitops: GitopsSpec = Field(default_factory=GitopsSpec, description="Who applies the tree.")
 
 
+class PoolSpec(Section):
+    """Workers of a queued model on one kind of node, in place of the pods that the model's own settings describe."""
+
+    replicas: Count = setting(1, "Pods of the pool, each an engine and its worker.", unit="pods", ge=0, le=1000)
+    spot: bool = setting(False, "Whether its nodes may vanish at any time: pods prefer spot nodes and tolerate them.")
+    drain: Duration = setting(
+        20.0, "How long a worker that leaves goes on with its jobs; then others go on with what is left.",
+        unit="seconds", ge=0, le=86_400,
+    )  # fmt: skip
+    scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="How many pods, as the backlog grows.")
+    placement: PlacementSpec = Field(default_factory=PlacementSpec, description="Which nodes they may run on.")
+
+
 class ModelDeploySpec(Section):
     """The engine's pods of one model."""
 
@@ -187,3 +200,6 @@ class ModelDeploySpec(Section):
     scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="How many pods, as load comes and goes.")
     spot: bool = setting(False, "Whether its nodes may vanish at any time: pods prefer spot pools and tolerate them.")
     placement: PlacementSpec = Field(default_factory=PlacementSpec, description="Which nodes they may run on.")
+    pools: dict[KubernetesName, PoolSpec] = Field(
+        default_factory=dict, description="Of a model with `queued: true`: pools of workers, by name."
+    )

@@ -27,10 +27,10 @@ def issued(site: Site) -> Iterator[Any]:
         return
     if site.stack.deploy.mesh.issuer is None:
         yield from _authority(site)
-    if not site.lanes:
+    if not site.reached:
         return
     yield _certificate(site, of_gateway(site), [name_of_gateway(site)], "client auth")
-    for lane in site.lanes:
+    for lane in site.reached:
         host = f"{site.service(lane)}.{site.namespace}.svc"
         yield _certificate(site, of_engine(lane), [host, f"{host}.cluster.local"], "server auth", lane)
 

@@ -12,6 +12,12 @@ from inhouse.deploy.text import why
 
 COMPONENT = "engine"
 
+
+def component_of(lane: Lane) -> str:
+    """Who its pods are to the network: engines, or workers with an engine inside."""
+    return "worker" if lane.queued else COMPONENT
+
+
 _GPU = {
     "nvidia": "nvidia.com/gpu",
     "amd": "amd.com/gpu",
@@ -32,19 +38,19 @@ def volumes(site: Site) -> Iterator[Any]:
 
 def workloads(site: Site) -> Iterator[Any]:
     """One for each model; for a sidecar the one pod of gateway and engine."""
-    for lane in site.lanes:
+    for lane in site.reached:
         if site.sidecar:
             yield one_pod(site, lane)
         elif lane.spec.deploy.nodes > 1:
             yield _several_nodes(site, lane)
         else:
-            yield _workload(site, lane)
+            yield workload(site, lane)
             yield from claims_of_devices(site, lane)
 
 
 def services(site: Site) -> Iterator[Any]:
     """Headless: the gateway chooses the pod, no Service does it a second time."""
-    for lane in site.lanes:
+    for lane in site.reached:
         if site.sidecar:
             continue
         yield {
@@ -67,7 +73,7 @@ def _port(site: Site) -> dict[str, Any]:
 
 def budgets(site: Site) -> Iterator[Any]:
     """Nodes are emptied one engine at a time."""
-    for lane in site.lanes:
+    for lane in site.reached:
         scaling = lane.spec.deploy.scaling
         least = lane.spec.deploy.replicas if scaling.by == "none" else scaling.pods_min
         if least > 1 and not lane.spec.deploy.spot and not site.sidecar:
@@ -90,9 +96,10 @@ def one_pod(site: Site, lane: Lane) -> dict[str, Any]:
     )
 
 
-def _workload(site: Site, lane: Lane) -> dict[str, Any]:
+def workload(site: Site, lane: Lane) -> dict[str, Any]:
+    """A Deployment, or a StatefulSet where each pod has a volume of its own."""
     spec = lane.spec.deploy
-    labels = site.labels(COMPONENT, lane)
+    labels = site.labels(component_of(lane), lane)
     stateful = is_stateful(lane)
     own_volume = stateful and spec.volume == "pvc" and not spec.weights_image
     more: dict[str, Any] = {}
@@ -109,7 +116,7 @@ def _workload(site: Site, lane: Lane) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet" if stateful else "Deployment",
-        "metadata": site.meta(lane.name, COMPONENT, lane),
+        "metadata": site.meta(lane.name, component_of(lane), lane),
         "spec": {
             **_replicas(lane),
             **more,
@@ -162,7 +169,7 @@ def _several_nodes(site: Site, lane: Lane) -> Any:
 
 def target(site: Site, lane: Lane) -> dict[str, str]:
     """What a scaler scales."""
-    if site.target == "kserve":
+    if site.target == "kserve" and not lane.queued:
         return {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{lane.name}-predictor"}
     if lane.spec.deploy.nodes > 1:
         return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": lane.name}
@@ -171,30 +178,35 @@ def target(site: Site, lane: Lane) -> dict[str, str]:
 
 def selector(site: Site, lane: Lane) -> dict[str, str]:
     """Of several nodes only the leader answers requests."""
-    return site.labels(COMPONENT, lane) | ({"inhouse.dev/role": "leader"} if lane.spec.deploy.nodes > 1 else {})
+    return site.labels(component_of(lane), lane) | (
+        {"inhouse.dev/role": "leader"} if lane.spec.deploy.nodes > 1 else {}
+    )
 
 
 def template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
     """The pod, with its labels and notes."""
     spec = lane.spec.deploy
-    labels = site.labels(COMPONENT, lane) | ({"inhouse.dev/role": role} if role else {})
+    labels = site.labels(component_of(lane), lane) | ({"inhouse.dev/role": role} if role else {})
     start = launch(site, lane, role=role)
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(user=start.user),
         **pods.placement(spec.placement, spot=spec.spot),
-        "topologySpreadConstraints": pods.spread(site.labels(COMPONENT, lane)),
+        "topologySpreadConstraints": pods.spread(site.labels(component_of(lane), lane)),
         **pods.grace(lane.spec.total_timeout if not spec.spot else min(lane.spec.total_timeout, 90)),
     }
     if spec.device_class and gpus_of(lane):
         pod["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{lane.name}-gpus"}]
     pod |= {
-        "initContainers": [*_init(site, lane), *([certificates.door(site, lane)] if _has_door(site, start) else [])],
+        "initContainers": [
+            *_init(site, lane),
+            *([certificates.door(site, lane)] if _has_door(site, lane, start) else []),
+        ],
         "containers": [_container(site, lane, start)],
         "volumes": _volumes(site, lane),
     }
-    if _has_door(site, start):
+    if _has_door(site, lane, start):
         pod["volumes"] = [*pod["volumes"], certificates.volume(certificates.of_engine(lane))]
     if not pod["initContainers"]:
         del pod["initContainers"]
@@ -202,9 +214,9 @@ def template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
     return {"metadata": {"labels": labels, "annotations": notes}, "spec": pod}
 
 
-def _has_door(site: Site, start: Launch) -> bool:
-    """A follower on another node answers nobody."""
-    return site.certified and start.ready is not None
+def _has_door(site: Site, lane: Lane, start: Launch) -> bool:
+    """A follower on another node answers nobody, and an engine with a worker only that."""
+    return site.certified and start.ready is not None and not lane.queued
 
 
 def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
@@ -351,7 +363,7 @@ def _claim(site: Site, lane: Lane, mode: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": site.meta(f"{lane.name}-models", COMPONENT, lane),
+        "metadata": site.meta(f"{lane.name}-models", component_of(lane), lane),
         "spec": spec,
     }
 
@@ -365,7 +377,7 @@ def claims_of_devices(site: Site, lane: Lane) -> Iterator[Any]:
             {
                 "apiVersion": "resource.k8s.io/v1",
                 "kind": "ResourceClaimTemplate",
-                "metadata": site.meta(f"{lane.name}-gpus", COMPONENT, lane),
+                "metadata": site.meta(f"{lane.name}-gpus", component_of(lane), lane),
                 "spec": {"spec": {"devices": {"requests": [request]}}},
             },
             "GPUs by dynamic resource allocation: each pod gets a claim of its own.",

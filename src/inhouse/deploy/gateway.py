@@ -59,7 +59,7 @@ def watching(site: Site) -> bool:
     specs = site.stack.models.values()
     named = any(place.startswith("k8s") for spec in specs for place in spec.endpoints)
     looks = site.stack.deploy.discovery == "k8s" and site.target != "knative"
-    return named or (not site.sidecar and bool(site.lanes) and looks)
+    return named or (not site.sidecar and bool(site.reached) and looks)
 
 
 def services(site: Site) -> Iterator[Any]:
@@ -132,7 +132,7 @@ def workload(
                     "labels": labels,
                     "annotations": {
                         "inhouse.dev/config": why(
-                            inside.digest(site), "changes with the ConfigMap: new config, new pods"
+                            inside.digest(inside.text(site)), "changes with the ConfigMap: new config, new pods"
                         ),
                         **scraping.of_gateway(site),
                     },
@@ -210,7 +210,7 @@ def volumes(site: Site) -> list[Any]:
 
 
 def _shows_certificate(site: Site) -> bool:
-    return site.certified and bool(site.lanes)
+    return site.certified and bool(site.reached)
 
 
 def _state(site: Site) -> dict[str, Any]:

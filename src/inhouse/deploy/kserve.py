@@ -24,7 +24,7 @@ _PLACEMENT_FLAGS = ("nodeselector", "tolerations", "affinity", "topologyspreadco
 
 def inference_services(site: Site) -> Iterator[Any]:
     """One for each model: KServe makes a Deployment of it."""
-    for lane in site.lanes:
+    for lane in site.reached:
         spec = lane.spec.deploy
         pod = _pod(site, lane, _CONTAINER)
         by_us = spec.scaling.by != "none"
@@ -43,7 +43,7 @@ def inference_services(site: Site) -> Iterator[Any]:
 
 def knative_services(site: Site) -> Iterator[Any]:
     """As `inference_services`, on Knative, which counts requests itself and scales by them."""
-    for lane in site.lanes:
+    for lane in site.reached:
         spec, each = lane.spec.deploy, slots(lane)
         least, most = _bounds(lane)
         notes = {
@@ -80,7 +80,7 @@ def knative_services(site: Site) -> Iterator[Any]:
 
 def llm_inference_services(site: Site) -> Iterator[Any]:
     """One for each model, with a fixed number of pods: its own scaling needs an autoscaler on its way out."""
-    for lane in site.lanes:
+    for lane in site.reached:
         pod = _pod(site, lane, "main")
         (container,) = pod["containers"]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -120,13 +120,21 @@ def slots_of_all(lane: Lane) -> int:
 def flags(site: Site) -> list[str]:
     """What Knative must be told to allow."""
     found = [*FLAGS, *_PLACEMENT_FLAGS]
-    return [f"kubernetes.podspec-{name}" for name in found] if site.lanes else []
+    return [f"kubernetes.podspec-{name}" for name in found] if site.reached else []
 
 
 def check(site: Site) -> None:
     """Raises StackError for what KServe cannot do, or must not."""
     target = site.target
-    for lane in site.lanes:
+    for lane in site.workers:
+        if lane.spec.deploy.scaling.by == "knative":
+            where = f"models.{lane.model}.deploy"
+            raise StackError(
+                f"`{where}` scales workers by knative, which counts requests, and nobody sends them any",
+                where=where,
+                hint="take `by: keda`, which reads the backlog, or `none`",
+            )
+    for lane in site.reached:
         spec, where = lane.spec.deploy, f"models.{lane.model}.deploy"
         if (spec.scaling.by == "knative") != (target == "knative") and spec.scaling.by != "none":
             asked = "knative" if target == "knative" else "keda"

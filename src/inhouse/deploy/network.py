@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import engines, gateway
+from inhouse.deploy import engines, gateway, workers
 from inhouse.deploy.inventory import PROXY_PORTS
-from inhouse.deploy.site import ENGINE_PORT, OPEN_PORT, Site
+from inhouse.deploy.site import ENGINE_PORT, HEALTH_PORT, OPEN_PORT, Site
 from inhouse.deploy.state import POSTGRES_PORT, REDIS_PORT
-from inhouse.deploy.text import why
+from inhouse.deploy.text import bare, why
 
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"]
 _KNATIVE_PORTS = (80, 8080, 8081)
@@ -36,7 +36,7 @@ def network(site: Site) -> Iterator[Any]:
     )
     door = {"ports": [{"protocol": "TCP", "port": "http"}]}
     out: list[Any] = []
-    if not site.sidecar and site.lanes:
+    if not site.sidecar and site.reached:
         if site.target == "knative":
             ports = [port for number in _KNATIVE_PORTS for port in _ports(number)]
             out.append(
@@ -64,9 +64,10 @@ def network(site: Site) -> Iterator[Any]:
     )
     for component, port, is_made in (("redis", REDIS_PORT, made.redis), ("postgres", POSTGRES_PORT, made.postgres)):
         if is_made == "trial":
-            rule = {"from": [_pods(site, gateway.COMPONENT)], "ports": _ports(port)}
+            rule = {"from": _of_store(site, component), "ports": _ports(port)}
             spec = {"policyTypes": ["Ingress"], "ingress": [rule]}
-            yield _policy(site, component, site.labels(component), spec, "Only gateways reach the store.")
+            who = "gateways and workers" if len(rule["from"]) > 1 else "gateways"
+            yield _policy(site, component, site.labels(component), spec, f"Only {who} reach the store.")
     if made.postgres == "cloudnative-pg":
         spec = {"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}
         pods = {"cnpg.io/cluster": f"{site.name}-postgres"}
@@ -81,7 +82,9 @@ def network(site: Site) -> Iterator[Any]:
             "The weights come from outside; https only.",
         )
         return
-    if not site.lanes:
+    if site.workers:
+        yield _workers(site)
+    if not site.reached:
         return
     yield _policy(
         site,
@@ -98,6 +101,34 @@ def network(site: Site) -> Iterator[Any]:
         },
         "Only the gateway reaches engines, and who reads their metrics. They fetch weights by https and reach nothing "
         "in the cluster.",
+    )
+
+
+def _of_store(site: Site, component: str) -> list[Any]:
+    """Who may reach a store that is made here."""
+    found = [_pods(site, gateway.COMPONENT)]
+    if component == "redis" and site.workers:
+        found.append(_pods(site, workers.COMPONENT))
+    return found
+
+
+def _queue_is_here(site: Site) -> bool:
+    return site.stack.deploy.state.redis == "trial" and f"//{site.name}-redis." in str(site.stack.queue.url)
+
+
+def _workers(site: Site) -> Any:
+    egress: list[Any] = [_outside()]
+    if site.stack.deploy.state.redis == "trial":
+        egress.insert(0, {"to": [_pods(site, "redis")], "ports": _ports(REDIS_PORT)})
+    if not _queue_is_here(site):
+        egress.insert(0, why({}, "the queue's Redis, outside this namespace: narrow it to that"))
+    rules = [rule | {"ports": _ports(HEALTH_PORT)} for rule in map(bare, _to_metrics(site))]
+    return _policy(
+        site,
+        "workers",
+        site.labels(workers.COMPONENT),
+        {"policyTypes": ["Ingress", "Egress"], "ingress": rules, "egress": egress},
+        "Nobody connects to workers but who reads their metrics. They reach the queue, and fetch weights by https.",
     )
 
 
@@ -128,7 +159,10 @@ def _door(site: Site) -> list[Any]:
 def _elsewhere(site: Site) -> bool:
     store = site.stack.store
     stores = store.redis.is_set or store.postgres.is_set
-    return stores or bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
+    queue = bool(site.workers) and not _queue_is_here(site)
+    return (
+        stores or queue or bool(site.stack.issuers) or any(spec.source is None for spec in site.stack.models.values())
+    )
 
 
 def _among_nodes(site: Site, *, out: bool = False) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy import engines, gateway
+from inhouse.deploy import engines, gateway, workers
 from inhouse.deploy.launch import engine_of
 from inhouse.deploy.site import Site
 
@@ -16,7 +16,11 @@ def monitors(site: Site) -> Iterator[Any]:
     if spec.metrics != "monitors":
         return
     yield _monitor(site, site.name, gateway.COMPONENT, "/metrics", site.labels(gateway.COMPONENT))
-    for lane in site.lanes:
+    for lane in site.workers:
+        one = _monitor(site, lane.name, workers.COMPONENT, "/metrics", engines.selector(site, lane))
+        one["spec"]["podMetricsEndpoints"][0]["port"] = "health"
+        yield one
+    for lane in site.reached:
         paths = engine_of(lane).metrics
         if paths and not site.sidecar and site.target != "knative":  # whose proxy is between
             one = _monitor(site, lane.name, engines.COMPONENT, paths[0].decode(), engines.selector(site, lane))

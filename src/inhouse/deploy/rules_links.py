@@ -133,7 +133,7 @@ def one_scaler_each(all_: Inventory) -> Iterator[str]:
 
 def probes_are_served(all_: Inventory) -> Iterator[str]:
     healths = frozenset(engine.health.decode() for engine in ENGINES.values())
-    served_by = {"gateway": _GATEWAY_PATHS, **dict.fromkeys(_ENGINES, healths)}
+    served_by = {"gateway": _GATEWAY_PATHS, "worker": _GATEWAY_PATHS, **dict.fromkeys(_ENGINES, healths)}
     for pod in all_.pods:
         for container in pod.containers:
             served = served_by.get(container["name"])

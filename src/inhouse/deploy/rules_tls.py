@@ -47,7 +47,9 @@ def certificates_fit(all_: Inventory) -> Iterator[str]:
         for name in plain:
             yield f"{pod.where}: speaks to the engines of {name!r} without a certificate, and they ask for one"
         certificate = _certificate(all_, pod)
-        for door, container in doors if certificate is not None else ():
+        if certificate is None:
+            continue
+        for door, container in doors:
             wanted = {value for flag, value in pairwise(container["args"]) if flag == "--client"}
             if wanted and not wanted & set(certificate["spec"].get("dnsNames", ())):
                 yield f"{door.where}: lets in {', '.join(sorted(wanted))}, which {named(certificate)} does not name"

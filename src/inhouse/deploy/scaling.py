@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from inhouse.config.scaling import HOURS, ScalingSpec
@@ -45,8 +45,12 @@ def of_gateways(site: Site) -> Iterator[Any]:
 
 
 def of_engines(site: Site) -> Iterator[Any]:
-    """One scaler for each model that has one."""
-    for lane in site.lanes:
+    """One scaler for each model, or pool of workers, that has one."""
+    yield from of_lanes(site, site.lanes)
+
+
+def of_lanes(site: Site, lanes: Iterable[Lane]) -> Iterator[Any]:
+    for lane in lanes:
         spec = lane.spec.deploy.scaling
         if spec.by == "keda":
             yield _scaled_object(site, lane)
@@ -59,7 +63,7 @@ def _scaled_object(site: Site, lane: Lane) -> dict[str, Any]:
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": site.meta(lane.name, engines.COMPONENT, lane),
+        "metadata": site.meta(lane.name, engines.component_of(lane), lane),
         "spec": {
             "scaleTargetRef": engines.target(site, lane),
             "minReplicaCount": spec.pods_min,
@@ -84,7 +88,7 @@ def _triggers(site: Site, lane: Lane) -> Iterator[Any]:
     spec = lane.spec.deploy.scaling
     each = per_pod(lane)
     if spec.metric == "prometheus":
-        yield _prometheus(spec, _load(site, lane), each)
+        yield _prometheus(spec, _load(site, lane), each, _borne(site, lane))
     else:
         address = f"http://{site.name}-pods.{site.namespace}.svc:{HTTP_PORT}/health/backlog"
         yield why(
@@ -92,14 +96,16 @@ def _triggers(site: Site, lane: Lane) -> Iterator[Any]:
                 "type": "metrics-api",
                 "metadata": {
                     "url": address,
-                    "valueLocation": f"models.{_escaped(lane.model)}.requests",
+                    "valueLocation": f"models.{_escaped(lane.model)}{'.queue' if lane.queued else ''}.requests",
                     "targetValue": str(each),
-                    "activationTargetValue": "0",
+                    "activationTargetValue": str(_borne(site, lane)),
                     "aggregateFromKubeServiceEndpoints": "true",
-                    "aggregationType": "sum",
+                    "aggregationType": "max" if lane.queued else "sum",
                 },
             },
-            "Requests that wait or run, over all gateways, per pod. The queue is there without any pod too.",
+            "Requests that wait or run at any gateway or worker, per pod; each gateway tells all of them."
+            if lane.queued
+            else "Requests that wait or run, over all gateways, per pod. The queue is there without any pod too.",
         )
     for row in spec.office_hours:
         yield _hours(spec, row)
@@ -111,14 +117,24 @@ def _triggers(site: Site, lane: Lane) -> Iterator[Any]:
         yield why(_prometheus(spec, query, each), "The larger of yesterday and a week ago, a quarter of an hour ahead.")
 
 
-def _prometheus(spec: ScalingSpec, query: str, each: int) -> dict[str, Any]:
+def _borne(site: Site, lane: Lane) -> int:
+    """Requests that the model's other pools bear with the pods that always stay: below it this one is not asked for."""
+    others = (one for one in site.workers if one.model == lane.model and one.name != lane.name)
+    scalings = ((one, one.spec.deploy.scaling) for one in others)
+    return sum(
+        per_pod(one) * (one.spec.deploy.replicas if scaling.by == "none" else scaling.pods_min)
+        for one, scaling in scalings
+    )
+
+
+def _prometheus(spec: ScalingSpec, query: str, each: int, borne: int = 0) -> dict[str, Any]:
     return {
         "type": "prometheus",
         "metadata": {
             "serverAddress": str(spec.prometheus),
             "query": query,
             "threshold": str(each),
-            "activationThreshold": "0",
+            "activationThreshold": str(borne),
             "ignoreNullValues": "false",
         },
     }
@@ -127,6 +143,8 @@ def _prometheus(spec: ScalingSpec, query: str, each: int) -> dict[str, Any]:
 def _load(site: Site, lane: Lane) -> str:
     """PromQL of what waits and runs for this model in this installation and nowhere else."""
     chosen = f'{{namespace="{site.namespace}",model="{lane.model}"}}'
+    if lane.queued:
+        return f"max(inhouse_job_queue_requests{chosen})"  # each gateway knows of all
     return f"sum(inhouse_requests_waiting{chosen} + inhouse_requests_in_service{chosen})"
 
 
@@ -156,7 +174,7 @@ def _autoscaler(site: Site, lane: Lane) -> Any:
         {
             "apiVersion": "autoscaling/v2",
             "kind": "HorizontalPodAutoscaler",
-            "metadata": site.meta(lane.name, engines.COMPONENT, lane),
+            "metadata": site.meta(lane.name, engines.component_of(lane), lane),
             "spec": {
                 "scaleTargetRef": engines.target(site, lane),
                 "minReplicas": spec.pods_min,

@@ -38,6 +38,15 @@ class Lane:
     spec: ModelSpec
     name: str
     """Of its objects."""
+    pool: str = ""
+    """Of workers: which of the model's pools it is, where it has several."""
+    drain_s: float | None = None
+    """Of workers: how long one that leaves goes on with its jobs; None: as long as an answer may take."""
+
+    @property
+    def queued(self) -> bool:
+        """Whether its pods are workers, which take jobs from the queue and which nobody connects to."""
+        return self.spec.queued
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Site:
 
     def inner(self, lane: Lane) -> tuple[str, int]:
         """Where the engine itself listens: on its pod's loopback, where something stands in front of it."""
-        if self.sidecar:
+        if self.sidecar or lane.queued:
             return "127.0.0.1", ENGINE_PORT
         if self.certified:
             return "127.0.0.1", BEHIND_PORT
@@ -83,14 +92,32 @@ class Site:
 
     @cached_property
     def lanes(self) -> tuple[Lane, ...]:
-        """The models that have a `source`; the others' engines run elsewhere and are left alone."""
+        """The models that have a `source`, or each of their pools; others' engines run elsewhere and are left alone."""
         taken: set[str] = set()
-        found = []
+        found: list[Lane] = []
         for model, spec in self.stack.models.items():
-            if spec.source is not None:
-                name = f"{self.name}-{_label(model, taken)}"
-                found.append(Lane(model, _placed(spec, self.stack), name))
+            if spec.source is None:
+                continue
+            placed = _placed(spec, self.stack)
+            if not spec.deploy.pools:
+                found.append(Lane(model, placed, f"{self.name}-{_label(model, taken)}"))
+            for pool, said in spec.deploy.pools.items():
+                own: dict[str, Any] = {"replicas": said.replicas, "spot": said.spot}
+                own |= {"scaling": said.scaling, "placement": said.placement}
+                deploy = placed.deploy.model_copy(update=own)
+                name = f"{self.name}-{_label(f'{model}-{pool}', taken)}"
+                found.append(Lane(model, placed.model_copy(update={"deploy": deploy}), name, pool, said.drain))
         return tuple(found)
+
+    @cached_property
+    def reached(self) -> tuple[Lane, ...]:
+        """Those whose engines the gateway speaks to."""
+        return tuple(lane for lane in self.lanes if not lane.queued)
+
+    @cached_property
+    def workers(self) -> tuple[Lane, ...]:
+        """Those whose engines have a worker beside them."""
+        return tuple(lane for lane in self.lanes if lane.queued)
 
     def image(self, part: str) -> str:
         """An image of ours."""
@@ -188,6 +215,21 @@ def check(site: Site) -> None:
             where="deploy.gateway.form",
             hint="keep one model with a `source` and set `deploy.gateway.replicas: 1`, or leave `form` out",
         )
+    for name, spec in stack.models.items():
+        if spec.deploy.pools and not spec.queued:
+            raise StackError(
+                f"`models.{name}.deploy.pools` are for workers, and the model is not queued",
+                where=f"models.{name}.deploy.pools",
+                hint="add `queued: true` and `queue: {url: …}`, or say `replicas`, `spot` and `scaling` of the model",
+            )
+    for lane in site.workers:
+        if site.sidecar or lane.spec.deploy.nodes > 1:
+            what = "beside the gateway in one pod" if site.sidecar else "for a copy over several nodes"
+            raise StackError(
+                f"`models.{lane.model}` is queued, and workers are not rendered {what}",
+                where=f"models.{lane.model}.queued",
+                hint="leave `queued` out, or the other setting",
+            )
     for lane in site.lanes:
         source = str(lane.spec.source)
         if "://" in source:

@@ -84,7 +84,7 @@ def _needs(site: Site) -> list[str]:
     specs = [lane.spec.deploy for lane in site.lanes]
     if deploy.network_policies:
         found.append("a network that enforces NetworkPolicy")
-    if site.target != "kubernetes" and site.lanes:
+    if site.target != "kubernetes" and site.reached:
         mode = "Knative" if site.target == "knative" else "Standard"
         found.append(f"KServe 0.16 or newer, in the mode `{mode}`" + (" with LLMInferenceService" if site.llm else ""))
     if site.target == "knative":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inhouse.deploy import engines, kserve, scaling
+from inhouse.deploy import engines, kserve, scaling, workers
 from inhouse.deploy.site import Site
 
 Objects = Callable[[Site], Iterator[Any]]
@@ -38,9 +38,13 @@ def of_engines(site: Site) -> Iterator[Any]:
     """The engines' objects, as the target has them."""
     for make in target(site).engines:
         yield from make(site)
+    for make in (workers.services, workers.workloads):  # whatever the target: they are no services
+        yield from make(site)
 
 
 def of_scalers(site: Site) -> Iterator[Any]:
     """What scales engines."""
     for make in target(site).scalers:
         yield from make(site)
+    if scaling.of_engines not in target(site).scalers:
+        yield from scaling.of_lanes(site, site.workers)

@@ -43,7 +43,7 @@ def pools(site: Site) -> Iterator[Any]:
     """The pods of each model for an endpoint picker of the cluster."""
     if not site.stack.deploy.traffic.inference_pool or site.sidecar or site.target == "knative":
         return
-    for lane in site.lanes:
+    for lane in site.reached:
         yield why(
             {
                 "apiVersion": "inference.networking.k8s.io/v1",

@@ -24,6 +24,7 @@ from inhouse.deploy import (
     state,
     targets,
     traffic,
+    workers,
 )
 from inhouse.deploy.inventory import Inventory
 from inhouse.deploy.lint import Finding, lint
@@ -44,7 +45,7 @@ class Artefact:
 
 ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("namespace", (security.namespace,)),
-    Artefact("config", (gateway.config,)),
+    Artefact("config", (gateway.config, workers.config)),
     Artefact("rights", (gateway.rights,)),
     Artefact("secrets", (secrets.external,)),
     Artefact("certificates", (certificates.issued,)),
