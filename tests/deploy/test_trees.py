@@ -72,3 +72,22 @@ def test_kustomize_builds_every_overlay(files: tuple[File, ...], overlay: str, k
     for one in built.values():
         if overlay == "dev" and one["kind"] in ("Deployment", "StatefulSet"):
             assert one["spec"].get("replicas", 1) <= 1
+
+
+def test_argo_cd_applies_in_waves() -> None:
+    """What others need comes first: the namespace, then what pods are made of, stores, pods, and what scales them."""
+    waves: dict[str, set[int]] = {}
+    for one in objects(tree(site("enterprise"))):
+        notes = one["metadata"].get("annotations", {})
+        waves.setdefault(one["kind"], set()).add(int(notes.get("argocd.argoproj.io/sync-wave", 0)))
+    order = ["Namespace", "ExternalSecret", "Cluster", "Deployment", "ScaledObject"]
+    found = [waves[kind] for kind in order]
+    assert all(len(numbers) == 1 for numbers in found)
+    assert [number for numbers in found for number in numbers] == sorted(n for numbers in found for n in numbers)
+    assert len({number for numbers in found for number in numbers}) == len(order)
+
+
+def test_without_argo_cd_nothing_speaks_of_waves(stack: str, files: tuple[File, ...]) -> None:
+    """Annotations are for who reads them."""
+    if site(stack).stack.deploy.gitops.kind != "argocd":
+        assert not any("sync-wave" in file.text for file in files)

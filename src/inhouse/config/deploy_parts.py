@@ -29,7 +29,8 @@ class TrafficSpec(Section):
         None, "A Secret with the certificate, in place of `issuer`.", example="llm-tls", max_length=253
     )
     session_affinity: bool = setting(
-        False, "Whether a client stays with one gateway; needed by none of its functions (ingress nginx only)."
+        False,
+        "Whether a client stays with one gateway, by address, or ingress nginx's cookie; no function needs it.",
     )
     canary_service: MaybeText = setting(
         None, "The Service of another installation that gets a part of the traffic.", example="inhouse-next"

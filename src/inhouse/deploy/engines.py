@@ -8,7 +8,7 @@ from typing import Any
 from inhouse.deploy import certificates, gateway, pods, scraping
 from inhouse.deploy.launch import Launch, cpus_of, engine_of, gpus_of, launch
 from inhouse.deploy.site import ENGINE_PORT, MODELS_FOLDER, OPEN_PORT, Lane, Site
-from inhouse.deploy.text import why
+from inhouse.deploy.text import bare, why
 
 COMPONENT = "engine"
 
@@ -87,13 +87,27 @@ def budgets(site: Site) -> Iterator[Any]:
 
 def one_pod(site: Site, lane: Lane) -> dict[str, Any]:
     """Gateway and engine together: they speak over the pod's own loopback."""
+    engine = beside(_container(site, lane, launch(site, lane)), "it ends after the gateway has finished its streams")
     return gateway.workload(
         site,
-        containers=[gateway.container(site), _container(site, lane, launch(site, lane))],
+        containers=[gateway.container(site)],
         volumes=[*gateway.volumes(site), *_volumes(site, lane)],
-        init=_init(site, lane),
+        init=[*_init(site, lane), engine],
         recreate=True,
     )
+
+
+def beside(engine: dict[str, Any], sentence: str) -> dict[str, Any]:
+    """An engine that another container of the pod stands in front of: a sidecar, for that is what ends last.
+
+    It listens on the pod's loopback, where only a command in the container can probe it: the other one's readiness
+    speaks for both.
+    """
+    made = {key: value for key, value in engine.items() if key not in _SEEN_FROM_OUTSIDE or "exec" in bare(value)}
+    return {"name": made.pop("name"), "image": made.pop("image"), "restartPolicy": why("Always", sentence), **made}
+
+
+_SEEN_FROM_OUTSIDE = ("startupProbe", "readinessProbe", "livenessProbe", "ports", "lifecycle")
 
 
 def workload(site: Site, lane: Lane) -> dict[str, Any]:
@@ -241,7 +255,7 @@ def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
     found |= {
         "args": list(start.args),
         "env": list(start.env),
-        "ports": [{"name": "engine" if site.sidecar else "http", "containerPort": ENGINE_PORT}],
+        "ports": [{"name": "http", "containerPort": ENGINE_PORT}],
         **probes,
         "lifecycle": pods.leave(),
         "resources": _resources(lane),
@@ -249,12 +263,6 @@ def _container(site: Site, lane: Lane, start: Launch) -> dict[str, Any]:
         "volumeMounts": mounts,
     }
     if site.certified:
-        del found["ports"]
-    if (
-        site.sidecar
-    ):  # the engine listens on the pod's loopback, where no probe reaches it; the gateway's readiness speaks
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            found.pop(probe, None)
         del found["ports"]
     return found
 

@@ -70,7 +70,7 @@ def services(site: Site) -> Iterator[Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": site.meta(site.name, COMPONENT),
-        "spec": {"selector": selector, "ports": ports},
+        "spec": {"selector": selector, "ports": ports} | _affinity(site),
     }
     yield why(
         {
@@ -85,6 +85,12 @@ def services(site: Site) -> Iterator[Any]:
         },
         "Headless: every pod by itself, for whoever reads the metrics of each.",
     )
+
+
+def _affinity(site: Site) -> dict[str, Any]:
+    if not site.stack.deploy.traffic.session_affinity or site.gateways < 2:
+        return {}
+    return {"sessionAffinity": why("ClientIP", "a client stays with one gateway; no function needs it")}
 
 
 def budget(site: Site) -> Iterator[Any]:

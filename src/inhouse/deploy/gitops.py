@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from inhouse.deploy.site import Site
-from inhouse.deploy.text import why
+from inhouse.deploy.text import Why, why
 from inhouse.errors import StackError
 
 
@@ -22,6 +22,12 @@ def application(site: Site) -> Iterator[Any]:
             hint="add `deploy.gitops.repository: https://…`, the place that the rendered tree is pushed to",
         )
     yield from _argo(site) if spec.kind == "argocd" else _flux(site)
+
+
+def in_wave(one: Any, wave: int) -> None:
+    """Tells Argo CD when an object's turn is: what it needs comes first, and is well."""
+    meta = (one.value if isinstance(one, Why) else one)["metadata"]
+    meta["annotations"] = {"argocd.argoproj.io/sync-wave": str(wave), **meta.get("annotations", {})}
 
 
 def _argo(site: Site) -> Iterator[Any]:

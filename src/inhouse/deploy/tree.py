@@ -41,22 +41,24 @@ class Artefact:
 
     name: str
     makes: tuple[Objects, ...]
+    wave: int = 0
+    """When Argo CD applies it: what has a smaller number must be there and well first."""
 
 
 ARTEFACTS: tuple[Artefact, ...] = (
-    Artefact("namespace", (security.namespace,)),
-    Artefact("config", (gateway.config, workers.config)),
-    Artefact("rights", (gateway.rights,)),
-    Artefact("secrets", (secrets.external,)),
-    Artefact("certificates", (certificates.issued,)),
-    Artefact("network", (network.network, mesh.strict)),
-    Artefact("state", (state.own_volume, state.stores)),
+    Artefact("namespace", (security.namespace,), -5),
+    Artefact("config", (gateway.config, workers.config), -4),
+    Artefact("rights", (gateway.rights,), -4),
+    Artefact("secrets", (secrets.external,), -4),
+    Artefact("certificates", (certificates.issued,), -3),
+    Artefact("network", (network.network, mesh.strict), -4),
+    Artefact("state", (state.own_volume, state.stores), -2),
     Artefact("gateway", (gateway.services, gateway.deployment, gateway.budget)),
     Artefact("volumes", (engines.volumes,)),
     Artefact("engines", (targets.of_engines,)),
-    Artefact("scaling", (scaling.of_gateways, targets.of_scalers)),
-    Artefact("traffic", (traffic.certificate, traffic.door, traffic.pools)),
-    Artefact("monitors", (observe.monitors,)),
+    Artefact("scaling", (scaling.of_gateways, targets.of_scalers), 1),
+    Artefact("traffic", (traffic.certificate, traffic.door, traffic.pools), 1),
+    Artefact("monitors", (observe.monitors,), 1),
 )
 """In the order in which a cluster wants them."""
 
@@ -76,8 +78,16 @@ def base(site: Site) -> tuple[tuple[str, list[Any]], ...]:
     check(site)
     kserve.check(site)
     certificates.check(site)
-    made = ((artefact.name, [one for make in artefact.makes for one in make(site)]) for artefact in ARTEFACTS)
+    made = ((artefact.name, list(_made(site, artefact))) for artefact in ARTEFACTS)
     return tuple((name, objects) for name, objects in made if objects)
+
+
+def _made(site: Site, artefact: Artefact) -> Iterator[Any]:
+    for make in artefact.makes:
+        for one in make(site):
+            if site.stack.deploy.gitops.kind == "argocd" and artefact.wave:
+                gitops.in_wave(one, artefact.wave)
+            yield one
 
 
 def tree(site: Site) -> tuple[File, ...]:

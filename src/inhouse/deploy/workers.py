@@ -14,7 +14,6 @@ from inhouse.deploy.site import CONFIG_FOLDER, HEALTH_PORT, Lane, Site
 from inhouse.deploy.text import why
 
 COMPONENT = "worker"
-_PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def config(site: Site) -> Iterator[Any]:
@@ -63,10 +62,8 @@ def _template(site: Site, lane: Lane) -> dict[str, Any]:
     made = engines.template(site, lane)
     pod = made["spec"]
     (engine,) = pod["containers"]
-    for key in (*_PROBES, "ports", "lifecycle"):  # it listens on the loopback, where no probe reaches it
-        engine.pop(key, None)
-    engine = {"name": engine.pop("name"), "image": engine.pop("image"), "restartPolicy": _outlives(), **engine}
-    pod["initContainers"] = [*pod.get("initContainers", []), engine]
+    sidecar = engines.beside(engine, "it ends after the worker has handed back its jobs")
+    pod["initContainers"] = [*pod.get("initContainers", []), sidecar]
     pod["containers"] = [_worker(site, lane)]
     pod["volumes"] = [{"name": "config", "configMap": {"name": _config(site)}}, *pod["volumes"]]
     if lane.drain_s is not None:
@@ -78,10 +75,6 @@ def _template(site: Site, lane: Lane) -> dict[str, Any]:
     changes = why(inside.digest(inside.text_of_worker(site, lane)), "changes with the file: new config, new pods")
     made["metadata"]["annotations"] = {**notes, "inhouse.dev/config": changes, **_scraped(site)}
     return made
-
-
-def _outlives() -> Any:
-    return why("Always", "a sidecar: it ends after the worker has handed back its jobs")
 
 
 def _scraped(site: Site) -> dict[str, str]:

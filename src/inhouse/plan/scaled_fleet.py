@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inhouse.plan.autoscale import Memory, Rules, desired
@@ -20,14 +22,27 @@ class Reading:
 
 
 class ScaledFleet:
-    """Takes hold of all replicas of a simulation, which are the pods that there may be. None is up at first."""
+    """Takes hold of all replicas of a simulation, which are the pods that there may be. None is up at first.
 
-    def __init__(self, simulation: Simulation, rules: Rules, *, load_s: float, poll_s: float = 10.0) -> None:
+    `ahead`: the load that is expected, a further trigger: the larger one counts. `seen` hears of each reading.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        rules: Rules,
+        *,
+        load_s: float,
+        poll_s: float = 10.0,
+        ahead: Callable[[float], float] | None = None,
+        seen: Callable[[float, float], None] = lambda _now_s, _load: None,
+    ) -> None:
         self.readings: list[Reading] = []
         self.pod_seconds = 0.0
         self._simulation, self._rules, self._load_s, self._poll_s = simulation, rules, load_s, poll_s
         self._pods = list(simulation.replicas.values())
         self._memory = Memory()
+        self._ahead, self._seen = ahead, seen
         self._wanted = 0
         for replica in self._pods:
             replica.up = False
@@ -37,7 +52,9 @@ class ScaledFleet:
     def _poll(self) -> None:
         queue, now_s = self._simulation.queue, self._simulation.now_s
         load = queue.waiting + queue.serving
-        said = desired(self._rules, self._memory, now_s=now_s, pods=self._wanted, load=load)
+        self._seen(now_s, load)
+        expected = 0 if self._ahead is None else math.ceil(self._ahead(now_s))
+        said = desired(self._rules, self._memory, now_s=now_s, pods=self._wanted, load=max(load, expected))
         self._memory = said.memory
         self._wish(said.pods)
         self.readings.append(Reading(now_s, load, said.pods))
