@@ -127,6 +127,11 @@ CHANGES: list[tuple[str, str, Change]] = [
         "is killed after",
         lambda a: _container(a)["lifecycle"]["preStop"]["sleep"].update(seconds=9000),
     ),
+    (
+        "ends-are-long-enough",
+        "for what it does",
+        lambda a: _gateway(a)["template"]["spec"].update(terminationGracePeriodSeconds=60),
+    ),
     ("images-are-pinned", "another one tomorrow", lambda a: _container(a).update(image="inhouse/gateway:latest")),
     ("images-are-pinned", "another one tomorrow", lambda a: _container(a).update(image="host:5000/inhouse/gateway")),
     ("rollouts-can-move", "never change", lambda a: _gateway(a)["strategy"]["rollingUpdate"].update(maxSurge=0)),

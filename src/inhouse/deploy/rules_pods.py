@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from inhouse.deploy.inventory import Inventory, named, walk
+import yaml
+
+from inhouse.config.units import parse_duration
+from inhouse.deploy.inventory import Inventory, Pod, named, walk
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -97,6 +100,21 @@ def ends_are_long_enough(all_: Inventory) -> Iterator[str]:
             wait = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
             if wait >= grace:
                 yield f"{pod.where}: {container['name']} waits {wait} s before it ends, and is killed after {grace} s"
+        for container, drain_s in _drains(all_, pod):
+            if drain_s >= grace:
+                yield f"{pod.where}: {container} has {drain_s:g} s for what it does, and is killed after {grace} s"
+
+
+def _drains(all_: Inventory, pod: Pod) -> Iterator[tuple[str, float]]:
+    """The pod's containers that run inhouse with a file of the tree, and how long it says that they finish."""
+    files = {name: text for one in all_.of("ConfigMap") for name, text in one.get("data", {}).items()}
+    for container in pod.containers:
+        args = [str(word) for word in container.get("args", ())]
+        if "--config" in args[:-1]:
+            told = files.get(args[args.index("--config") + 1].rpartition("/")[2])
+            drain = (yaml.safe_load(told) or {}).get("gateway", {}).get("drain") if told else None
+            if drain is not None:
+                yield container["name"], parse_duration(drain)
 
 
 def images_are_pinned(all_: Inventory) -> Iterator[str]:

@@ -24,7 +24,7 @@ def steps(site: Site) -> str:
             f"The Secret `{site.secret}` is made by hand, once; its values stay out of files and of this repository:",
             "",
             "```sh",
-            *([f"kubectl create namespace {site.namespace}"] if deploy.own_namespace else []),
+            *(["kubectl apply -f base/namespace.yaml"] if deploy.own_namespace else []),
             f"kubectl -n {site.namespace} create secret generic {site.secret} \\",
             *(f'  --from-literal={name}="${name}" \\' for name in site.secrets[:-1]),
             f'  --from-literal={site.secrets[-1]}="${site.secrets[-1]}"',

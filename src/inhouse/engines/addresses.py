@@ -28,7 +28,7 @@ class Name:
         return self.host if self.scheme == "dns" else f"{self.host}.{self.namespace}.svc"
 
 
-def read(text: str, tls: Kept, server_name: str | None = None) -> tuple[str, Address] | Name:
+def read(text: str, tls: Kept | None, server_name: str | None = None) -> tuple[str, Address] | Name:
     """An endpoint's id and address, or the name to look up. The text has passed the stack's own check.
 
     `server_name`: whom a certificate names, where that is not the host.
@@ -51,7 +51,7 @@ def read(text: str, tls: Kept, server_name: str | None = None) -> tuple[str, Add
     return endpoint_id(address), address
 
 
-def numbered(ip: str, port: int, name: Name, tls: Kept) -> tuple[str, Address]:
+def numbered(ip: str, port: int, name: Name, tls: Kept | None) -> tuple[str, Address]:
     """One of the addresses that a name stands for. A certificate is checked against the name, not the number."""
     address = Address(host=ip, port=port)
     if name.tls:

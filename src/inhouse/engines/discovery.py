@@ -50,7 +50,7 @@ class Listed:
 class Resolved:
     """All addresses of a name in DNS (of a headless Service, its ready pods), looked up from time to time."""
 
-    def __init__(self, name: Name, tls: Kept, *, interval_s: float) -> None:
+    def __init__(self, name: Name, tls: Kept | None, *, interval_s: float) -> None:
         self.trouble = ""
         self._name = name
         self._tls = tls

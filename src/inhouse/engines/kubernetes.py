@@ -63,7 +63,7 @@ def _trust(ca_file: Path) -> Kept:
 class EndpointSlices:
     """A source of endpoints, see the module. `name` has namespace, Service and port."""
 
-    def __init__(self, cluster: Cluster, name: Name, tls: Kept, *, pause_s_max: float = _PAUSE_MAX_S) -> None:
+    def __init__(self, cluster: Cluster, name: Name, tls: Kept | None, *, pause_s_max: float = _PAUSE_MAX_S) -> None:
         self.trouble = ""
         self._cluster = cluster
         self._name = name
