@@ -58,10 +58,10 @@ def fleet_of(
 
 def _sources(stack: Stack, lane: Lane, spec: ModelSpec, environ: Mapping[str, str]) -> list[Source]:
     files = Files(ca=spec.ca_file, cert=spec.cert_file, key=spec.key_file)
-    where = f"models.{lane.model}.{'ca_file' if spec.cert_file is None else 'cert_file'}"
+    setting = f"models.{lane.model}.{'ca_file' if spec.cert_file is None else 'cert_file'}"
     # the system's authorities take memory, and most engines have no use for them
     secured = files != Files() or any("https://" in text for text in spec.endpoints)
-    tls = trusting(files, where) if secured else None
+    tls = trusting(files, setting) if secured else None
     listed: dict[str, Address] = {}
     sources: list[Source] = []
     for text in spec.endpoints:

@@ -100,9 +100,9 @@ def ends_are_long_enough(all_: Inventory) -> Iterator[str]:
             wait = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
             if wait >= grace:
                 yield f"{pod.where}: {container['name']} waits {wait} s before it ends, and is killed after {grace} s"
-        for container, drain_s in _drains(all_, pod):
+        for name, drain_s in _drains(all_, pod):
             if drain_s >= grace:
-                yield f"{pod.where}: {container} has {drain_s:g} s for what it does, and is killed after {grace} s"
+                yield f"{pod.where}: {name} has {drain_s:g} s for what it does, and is killed after {grace} s"
 
 
 def _drains(all_: Inventory, pod: Pod) -> Iterator[tuple[str, float]]:

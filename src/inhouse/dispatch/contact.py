@@ -46,14 +46,20 @@ class Contact:
         return 0.0 if self.lost_since_s is None else time.monotonic() - self.lost_since_s
 
     async def steadily(self, work: Callable[[], Awaitable[None]]) -> None:
-        """`work` over and over, until it is cancelled. Where Redis does not answer, it is tried again after a pause."""
+        """`work` over and over, until it is cancelled. Where Redis does not answer, it is tried again after a pause.
+
+        A cancellation that comes just as Redis's client gives up, or answers, can be lost in it: it is asked for here.
+        """
         from redis.exceptions import RedisError
 
         pause_s = _PAUSE_S_FIRST
-        while True:
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             try:
                 await work()
             except (RedisError, OSError) as error:
+                if task is not None and task.cancelling():
+                    break
                 self.lost(type(error).__name__)  # its text may hold an address with a password
                 await asyncio.sleep(pause_s)
                 pause_s = min(_PAUSE_S_MAX, 2 * pause_s)
@@ -62,3 +68,4 @@ class Contact:
                 await asyncio.sleep(_PAUSE_S_MAX)
             else:
                 pause_s = _PAUSE_S_FIRST
+        raise asyncio.CancelledError
