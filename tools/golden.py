@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 from inhouse.config import load
+from inhouse.deploy.helm.chart import chart
 from inhouse.deploy.profiles import PROFILES, text
 from inhouse.deploy.site import Site
 from inhouse.deploy.tree import tree
 from inhouse.deploy.write import write
 
+CHARTS = ("enterprise", "gpu-cluster", "kserve", "sidecar")
+"""Of these stacks the charts are on file too."""
 TESTS = Path(__file__).parents[1] / "tests" / "deploy"
 
 
@@ -19,7 +22,10 @@ def main() -> None:
     for name in PROFILES:
         (TESTS / "stacks" / f"init-{name}.yaml").write_text(text(name))
     for path in sorted((TESTS / "stacks").glob("*.yaml")):
-        write(tree(Site(load(path, environ={}, flags={}))), TESTS / "golden" / path.stem)
+        site = Site(load(path, environ={}, flags={}))
+        write(tree(site), TESTS / "golden" / path.stem)
+        if path.stem in CHARTS:
+            write(chart(site), TESTS / "golden" / "helm" / path.stem)
 
 
 if __name__ == "__main__":

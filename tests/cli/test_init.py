@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_told_and_nothing_written(
 
 
 def test_on_a_terminal_it_asks_for_what_was_not_given(environment: dict[str, str], tmp_path: Path) -> None:
-    """The profile, the model, the name; an empty line takes what is offered."""
+    """The profile, asked again after a slip, the model, the name; an empty line takes what is offered."""
     ours, theirs = pty.openpty()
     file = tmp_path / "inhouse.yaml"
     child = subprocess.Popen(
@@ -93,7 +93,7 @@ def test_on_a_terminal_it_asks_for_what_was_not_given(environment: dict[str, str
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    os.write(ours, b"gpu-team\n\nchat.example.org\n")
+    os.write(ours, b"gpu-tem\ngpu-team\n\nchat.example.org\n")
     said = b""
     try:
         while piece := os.read(ours, 4096):
@@ -102,4 +102,5 @@ def test_on_a_terminal_it_asks_for_what_was_not_given(environment: dict[str, str
         pass
     os.close(ours)
     assert child.wait(timeout=20) == 0, said
+    assert b"did you mean `gpu-team`?" in said
     assert file.read_text() == text("gpu-team", host="chat.example.org")

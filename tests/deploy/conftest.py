@@ -34,6 +34,11 @@ def kubectl() -> str:
 
 
 @pytest.fixture(scope="session")
+def helm() -> str:
+    return _program("helm")
+
+
+@pytest.fixture(scope="session")
 def crd_errors() -> Callable[[dict[str, Any]], Iterator[str]]:
     """What an API server refuses of a custom resource. The schemas lie beside the project and are not part of it."""
     if not CRDS.exists():

@@ -21,7 +21,9 @@ from inhouse.wire.openai_chat import EngineChat
 COMMANDS: Any = typer.main.get_command(app)
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+PAGES = sorted(
+    page for folder in ("", "docs/**/", "examples/**/", "terraform/**/") for page in ROOT.glob(f"{folder}*.md")
+)
 PLAIN = [ROOT / "Makefile", ROOT / ".ci/run", ROOT / ".pre-commit-config.yaml", ROOT / "requirements-dev.lock"]
 OTHERS = [path for path in [*PLAIN, *ROOT.glob("examples/**/*"), *ROOT.glob("docs/images/*")] if path.is_file()]
 

@@ -68,11 +68,15 @@ def init(
     typer.echo(f"next: {_next(out, chosen)}", err=True)
 
 
-def _choose(profiles: dict[str, Profile]) -> str | None:
+def _choose(profiles: dict[str, Profile]) -> str:
+    from inhouse.config.fields import choice_of
+
     width = max(map(len, profiles))
     for name, profile in profiles.items():
         typer.echo(f"  {name:<{width}}  {profile.sentence}")
-    return _ask("profile", next(iter(profiles)))
+    while (chosen := _ask("profile", next(iter(profiles)))) not in profiles:
+        typer.echo(choice_of(chosen, profiles))
+    return chosen
 
 
 def _ask(what: str, default: str) -> str:

@@ -21,6 +21,7 @@ EXAMPLES = examples(
     "inhouse render --only gateway,engines",
     "inhouse render --diff ./manifests",
     "inhouse render --target kserve --check",
+    "inhouse render --target helm --out ./chart",
 )
 
 
@@ -29,7 +30,9 @@ def render(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the files there; else print them.")] = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="kubernetes, kserve or knative; else `deploy.target` of the stack."),
+        typer.Option(
+            metavar="NAME", help="kubernetes, kserve or knative, else `deploy.target` of the stack; or a form: helm."
+        ),
     ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Print only these parts, with commas between.")
@@ -48,14 +51,15 @@ def render(
     """Render the installation on Kubernetes.
 
     The same inhouse.yaml that serves on one machine, as a kustomize tree: a base, and overlays for a trial and for
-    production. The same stack renders the same bytes.
+    production, or as a Helm chart of the same objects. The same stack renders the same bytes.
     """
     from inhouse.config import read
     from inhouse.deploy.site import Site
 
-    reading = read(config, environ=os.environ, flags={"deploy.target": target})
+    form = _form(target)
+    reading = read(config, environ=os.environ, flags={"deploy.target": None if form else target})
     site = Site(reading.stack)
-    files = _tree(site, reading)
+    files = _files(site, reading, form)
     if check:
         _check(site, as_json)
     elif against is not None:
@@ -70,13 +74,25 @@ def render(
             typer.echo("---\n".join(f"# {file.path}\n{file.text}" for file in chosen), nl=False)
 
 
-def _tree(site: Site, reading: Reading) -> tuple[File, ...]:
+def _form(target: str | None) -> str | None:
+    """The form that a target is, if it is one; the others say who makes engines' pods."""
+    from inhouse.config.fields import choice_of
+    from inhouse.deploy.forms import FORMS
+    from inhouse.deploy.targets import TARGETS
+
+    if target is not None and target not in {*TARGETS, *FORMS}:
+        raise typer.BadParameter(choice_of(target, [*TARGETS, *FORMS]), param_hint="--target")
+    return target if target in FORMS else None
+
+
+def _files(site: Site, reading: Reading, form: str | None) -> tuple[File, ...]:
     """The files; a mistake is told with the line that it stands in."""
+    from inhouse.deploy.forms import FORMS
     from inhouse.deploy.tree import tree
     from inhouse.errors import StackError
 
     try:
-        return tree(site)
+        return FORMS[form](site) if form else tree(site)
     except StackError as error:
         place = tuple((error.where or "").split("."))
         named = next((name for name in reading.stack.models if (error.where or "").startswith(f"models.{name}.")), None)

@@ -94,6 +94,7 @@ def one_pod(site: Site, lane: Lane) -> dict[str, Any]:
         volumes=[*gateway.volumes(site), *_volumes(site, lane)],
         init=[*_init(site, lane), engine],
         recreate=True,
+        beside=lane.spec.deploy.placement,
     )
 
 

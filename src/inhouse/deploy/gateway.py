@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from inhouse.config.deploy import PlacementSpec
 from inhouse.deploy import certificates, inside, pods, scraping, state
 from inhouse.deploy.site import CONFIG_FOLDER, HEALTH_PORT, HTTP_PORT, STATE_FOLDER, Site, shared
 from inhouse.deploy.text import why
@@ -113,9 +114,17 @@ def deployment(site: Site) -> Iterator[Any]:
 
 
 def workload(
-    site: Site, *, containers: list[Any], volumes: list[Any], init: list[Any], recreate: bool = False
+    site: Site,
+    *,
+    containers: list[Any],
+    volumes: list[Any],
+    init: list[Any],
+    recreate: bool = False,
+    beside: PlacementSpec | None = None,
 ) -> dict[str, Any]:
+    """`beside`: where the engine in the same pod may run, which the pod is held to as well."""
     spec = site.stack.deploy.gateway
+    where = spec.placement if beside is None else pods.both(spec.placement, beside)
     labels = site.labels(COMPONENT)
     rolling = {
         "type": "RollingUpdate",
@@ -148,7 +157,7 @@ def workload(
                     "automountServiceAccountToken": watching(site),
                     "enableServiceLinks": False,
                     "securityContext": pods.pod_security(),
-                    **pods.placement(spec.placement),
+                    **pods.placement(where),
                     "topologySpreadConstraints": pods.spread(labels),
                     **pods.grace(site.drain_s),
                     **({"initContainers": init} if init else {}),

@@ -8,6 +8,7 @@ from typing import Any
 from inhouse.config.deploy import PlacementSpec
 from inhouse.deploy.site import USER
 from inhouse.deploy.text import why
+from inhouse.errors import StackError
 
 KIB_PER = 1024
 
@@ -40,6 +41,23 @@ def container_security() -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def both(one: PlacementSpec, other: PlacementSpec) -> PlacementSpec:
+    """Where a pod may run that must be where both may; the first one's word on priority counts. Raises StackError."""
+    regions = [region for region in one.regions if region in other.regions]
+    if one.regions and other.regions and not regions:
+        raise StackError(
+            "gateway and engine share a pod, and no region that both may be in",
+            where="deploy.gateway.placement.regions",
+            hint="name the regions once, in the model's `deploy.placement`",
+        )
+    return PlacementSpec(
+        node_selector=list(dict.fromkeys([*one.node_selector, *other.node_selector])),
+        tolerations=list(dict.fromkeys([*one.tolerations, *other.tolerations])),
+        regions=regions or [*one.regions, *other.regions],
+        priority_class=one.priority_class or other.priority_class,
+    )
 
 
 def placement(spec: PlacementSpec, *, spot: bool = False) -> dict[str, Any]:

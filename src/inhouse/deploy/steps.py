@@ -10,28 +10,33 @@ from inhouse.deploy.site import Site
 HEAD = "<!-- Made by `inhouse render` from inhouse.yaml: change that file, not this one. -->\n"
 
 
+KEY = "export INHOUSE_API_KEY=$(openssl rand -hex 32)"
+"""How the first key is made."""
+
+
 def steps(site: Site) -> str:
     """A page in Markdown."""
     deploy = site.stack.deploy
     rows = [HEAD, f"# {site.name} on Kubernetes", ""]
-    needs = _needs(site)
-    if needs:
-        rows += ["The cluster needs, beside Kubernetes 1.34 or newer:", "", *(f"- {one}" for one in needs), ""]
+    required = needs(site)
+    if required:
+        rows += ["The cluster needs, beside Kubernetes 1.34 or newer:", "", *(f"- {one}" for one in required), ""]
     if not deploy.own_namespace:
-        rows += _labels(site)
+        rows += of_a_namespace(site)
     if deploy.secrets.store == "none":
         rows += [
             f"The Secret `{site.secret}` is made by hand, once; its values stay out of files and of this repository:",
             "",
             "```sh",
+            KEY,
             *(["kubectl apply -f base/namespace.yaml"] if deploy.own_namespace else []),
             f"kubectl -n {site.namespace} create secret generic {site.secret} \\",
             *(f'  --from-literal={name}="${name}" \\' for name in site.secrets[:-1]),
             f'  --from-literal={site.secrets[-1]}="${site.secrets[-1]}"',
             "```",
             "",
-            "`INHOUSE_API_KEY` is the first key, at least 32 characters: `openssl rand -hex 32`. Gated weights of the",
-            "Hugging Face hub need `HF_TOKEN` in it too.",
+            "`INHOUSE_API_KEY` is the first key: keep it. Gated weights of the Hugging Face hub need `HF_TOKEN` in",
+            "the Secret too.",
             "",
         ]
     else:
@@ -61,7 +66,7 @@ def steps(site: Site) -> str:
     return "\n".join(rows)
 
 
-def _labels(site: Site) -> list[str]:
+def of_a_namespace(site: Site) -> list[str]:
     """What a namespace that is somebody else's must have for the pods to be as safe in it, and in their mesh."""
     mesh = of_namespace(site)
     told = " ".join(f"{key}={value}" for key, value in (enforced() | mesh["labels"]).items())
@@ -78,7 +83,8 @@ def _labels(site: Site) -> list[str]:
     ]
 
 
-def _needs(site: Site) -> list[str]:
+def needs(site: Site) -> list[str]:
+    """What must be in the cluster before the objects are."""
     deploy = site.stack.deploy
     found = []
     specs = [lane.spec.deploy for lane in site.lanes]

@@ -59,8 +59,11 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("scaling", (scaling.of_gateways, targets.of_scalers), 1),
     Artefact("traffic", (traffic.certificate, traffic.door, traffic.pools), 1),
     Artefact("monitors", (observe.monitors,), 1),
+    Artefact("alerts", (), 1),
+    Artefact("dashboards", (), 1),
 )
-"""In the order in which a cluster wants them."""
+"""In the order in which a cluster wants them. Alerts (PrometheusRule) and dashboards (ConfigMap) have their place here,
+and no content yet."""
 
 
 HEAD = "# Made by `inhouse render` from inhouse.yaml: change that file, not this one.\n"
