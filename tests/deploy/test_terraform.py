@@ -132,7 +132,7 @@ def test_its_own_tests_ask_for_the_same_name() -> None:
 def test_the_page_shows_what_is_rendered() -> None:
     """docs/terraform.md has the lines of inhouse.yaml and the object that they become."""
     page = (ROOT / "docs" / "terraform.md").read_text()
-    stack, external = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    stack, external = (yaml.safe_load(text) for text in re.findall(r"```ya?ml\n(.*?)```", page, re.DOTALL))
     here = Site(Stack(models={"chat": {"source": "hf://org/repo/m.gguf"}}, **stack))  # type: ignore[dict-item]
     (made,) = (one for one in objects(tree(here)) if one["kind"] == "ExternalSecret")
     assert external["spec"] == {key: made["spec"][key] for key in external["spec"]}

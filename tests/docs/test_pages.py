@@ -81,6 +81,8 @@ def commands(page: Path) -> Iterator[list[str]]:
     lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     lines += [code for code in INLINE.findall(prose(page)) if code.startswith("inhouse ")]
     for line in lines:
+        if line.startswith("helm "):  # whose releases may be called so
+            continue
         for call in re.findall(r"(?:^|[\s|(])inhouse ([^|)#>…]+)", line):
             yield shlex.split(call)
 
