@@ -106,6 +106,7 @@ LEDGERS: dict[str, Callable[[Path, Fixture], Ledger]] = {
     "leased redis cluster": lambda folder, fixture: LeasedLedger(redis_ledger(fixture("redis_cluster"))),
     "postgres": lambda folder, fixture: postgres_ledger(fresh_postgres(fixture("postgres"))),
     "leased postgres": lambda folder, fixture: LeasedLedger(postgres_ledger(fresh_postgres(fixture("postgres")))),
+    "valkey": lambda folder, fixture: redis_ledger(fixture("valkey")),
     "asked redis": lambda folder, fixture: AskedLedger(redis_ledger(fixture("redis"))),
 }
 

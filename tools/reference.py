@@ -92,6 +92,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.ModelDoesNotFit: "the model needs more memory than `memory.budget` ever leaves it",
     errors.MemoryFull: "the model is asleep, and others that are in use have the memory that it needs",
     errors.StateUnavailable: "the state folder, Redis or PostgreSQL cannot be used; the gateway's log says why",
+    errors.AnswerLost: "the gateway that made an answer which is kept ended while it did; ask again",
     errors.AuditUnavailable: "the audit cannot be written, and `audit.on_failure` is `refuse`",
     errors.ShuttingDown: "the gateway is about to stop",
     errors.WaitedTooLong: "no slot became free within `queue_wait_max`, or what the client allows for waiting",

@@ -354,6 +354,14 @@ class EngineTimeout(EngineError):
     code = "engine_timeout"
 
 
+class AnswerLost(ApiError):
+    """Another gateway made it and is gone, or has lost the right to: what there is of it is all."""
+
+    status = 502
+    type = "server_error"
+    code = "answer_lost"
+
+
 class RateLimited(ApiError):
     """A limit per minute, or of requests at once. `headers` tell the client where its limits stand.
 

@@ -8,7 +8,7 @@ import functools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from inhouse.dispatch.holdings import watch_process
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.ways import Ways
 from inhouse.engines.table import ENGINES
-from inhouse.errors import InhouseError
+from inhouse.errors import ApiError, InhouseError, ShuttingDown
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
@@ -89,8 +89,16 @@ class Parts:
     """Reads what has changed in a store that is watched; for a thread, after a change that was made here."""
     connections: Callable[[], int] = int
     """How many clients are connected; the server says."""
-    divert: Callable[[bytes, bytes, Identity], bytes | None] | None = None
+    divert: Callable[[bytes, bytes, Identity], Awaitable[bytes | None]] | None = None
     """(path, body, caller) → the answer of a request that goes on by itself, in the background; the door says."""
+    going_on: Callable[[], bool] = bool
+    """Whether answers are under way that outlast their connections, and this process."""
+    stop_aside: Callable[[ApiError], object] = bool
+    """Ends those, and tells whoever reads them why."""
+    concerns: dict[str, Callable[[], str]] = field(default_factory=dict)
+    """More of what `troubles` tells, by those who have it."""
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What the door closes, before all else."""
     booked: int = 0
     """Requests since their booking was last handed on."""
     heartbeat_s: float = 0.0
@@ -144,7 +152,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         shared = list(share_answers(stack, lanes, environ))
         for answers in shared:
             exits.push_async_callback(answers.close)
-        parts.troubles = functools.partial(troubles_of, opened, shared)
+        parts.troubles = functools.partial(troubles_of, opened, shared, parts.concerns)
         parts.sweepers.append(StoreWatch(opened, parts.troubles, quotas, log, metrics).sweep)
         if opened.known is not None:
             loop = asyncio.get_running_loop()
@@ -197,6 +205,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             if lane.flights is not None:
                 parts.sweepers.append(lane.flights.sweep)
                 exits.push_async_callback(lane.flights.close)
+        exits.push_async_callback(_close_door, parts)
         yield parts
 
 
@@ -325,6 +334,12 @@ async def _checkpoint(checkpoint: Callable[[], None]) -> None:
         await asyncio.sleep(_CHECKPOINT_S)
         with contextlib.suppress(InhouseError):
             await in_thread(checkpoint)
+
+
+async def _close_door(parts: Parts) -> None:
+    parts.stop_aside(ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0))
+    for close in parts.closers:
+        await close()
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -48,11 +48,14 @@ class StoreWatch:
         return StoreReading(self._troubles(), 0 if book is None else book.rows_waiting, self._quotas.unchecked)
 
 
-def troubles_of(opened: Opened, shared: Sequence[SharedAnswers]) -> Mapping[str, str]:
+def troubles_of(
+    opened: Opened, shared: Sequence[SharedAnswers], others: Mapping[str, Callable[[], str]]
+) -> Mapping[str, str]:
     """What of the shared stores is away and why, by what suffers from it; "" for what is not."""
     found = opened.troubles()
     if shared:
         found["cache"] = next((answers.trouble for answers in shared if answers.trouble), "")
+    found |= {concern: trouble() for concern, trouble in others.items()}
     return found
 
 

@@ -19,6 +19,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A Valkey for all tests that take a prefix of their own."""
+    with redis_server(tmp_path_factory.mktemp("valkey"), valkey=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A PostgreSQL for all tests that take a schema of their own."""
     with postgres_server(tmp_path_factory.mktemp("postgres")) as running:

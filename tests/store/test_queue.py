@@ -59,12 +59,12 @@ class Bench:
         return found
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["redis", "valkey"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     from inhouse.config.redis import RedisPlace
     from inhouse.store.redis_link import link_of
 
-    with redis_server(tmp_path) as server:
+    with redis_server(tmp_path, valkey=request.param == "valkey") as server:
         client = plain(link_of(RedisPlace(url=server.url), {}, "queue").connect())
         one = Bench(client)
         await one.beat()

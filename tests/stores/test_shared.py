@@ -103,7 +103,7 @@ def test_use_and_audit_of_all(doors: list[Gateway]) -> None:
 
 
 def test_what_is_there_is_shown(doors: list[Gateway]) -> None:
-    there = {"quotas": "ok", "keys": "ok", "usage": "ok"}
+    there = {"quotas": "ok", "keys": "ok", "usage": "ok", "kept": "ok"}
     for door in doors:
         until(lambda door=door: door.get("/health/ready")["stores"] == there)
 

@@ -10,6 +10,7 @@ from inhouse.cli.options import AsJson, Config, StateDir, examples
 
 if TYPE_CHECKING:
     from inhouse.store.store_check import Finding
+    from inhouse.store.stores import Stores
 
 EXAMPLES = examples("inhouse store check", "inhouse store check --json", "inhouse store migrate")
 app = typer.Typer(name="store", help="Look at the stores that gateways share.", no_args_is_help=True, epilog=EXAMPLES)
@@ -39,20 +40,30 @@ def check(config: Config = None, state_dir: StateDir = None, as_json: AsJson = F
 @app.command(epilog=examples("inhouse store migrate"))
 def migrate(config: Config = None, state_dir: StateDir = None) -> None:
     """Make PostgreSQL's tables, or bring them to this version, before a gateway does. Any number may do it at once."""
-    failed = [one for one in _look(config, state_dir) if one.store == "postgres" and one.state == "failed"]
-    if failed:
-        from inhouse.errors import StateError
+    from inhouse.store.store_check import migrate
 
-        raise StateError(failed[0].said, hint=failed[0].hint)
-    typer.echo("The tables are those of this version.")
+    stores = _stores(config, state_dir)
+    if not stores.store.postgres.is_set:
+        typer.echo("`store` in inhouse.yaml names no PostgreSQL: tables in the state folder are made by the gateway.")
+        return
+    before, now = migrate(stores)
+    if before == now:
+        typer.echo(f"The tables are those of this version, {now}.")
+    else:
+        typer.echo(f"The tables were brought from version {before} to {now}.")
 
 
 def _look(config: object, state_dir: object) -> list[Finding]:
+    from inhouse.store.store_check import check
+
+    return list(check(_stores(config, state_dir)))
+
+
+def _stores(config: object, state_dir: object) -> Stores:
     import os
 
     from inhouse.config import load
-    from inhouse.store.store_check import check
     from inhouse.store.stores import Stores
 
     stack = load(config, environ=os.environ, flags={"state_dir": state_dir})  # type: ignore[arg-type]
-    return list(check(Stores.of(stack, os.environ)))
+    return Stores.of(stack, os.environ)

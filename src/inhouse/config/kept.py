@@ -7,7 +7,7 @@ from inhouse.config.units import KIB, MIB
 
 
 class KeptSpec(Section):
-    """Answers that outlast their connection, in the memory of this gateway."""
+    """Answers that outlast their connection: in a gateway's memory, and with `store.redis` there, for all gateways."""
 
     time: Duration = setting(600.0, "How long an answer is kept once it is whole.", unit="seconds", ge=1, le=86_400)
     alone: Duration = setting(
@@ -17,5 +17,5 @@ class KeptSpec(Section):
         1000, "Answers that are kept; the oldest whole one makes room.", unit="answers", ge=1, le=1_000_000
     )
     bytes_max: Size = setting(
-        64 * MIB, "Memory of all of them; a new one that finds no room is told 429.", unit="bytes", ge=KIB
+        64 * MIB, "Memory of a gateway's own; a new one that finds no room is told 429.", unit="bytes", ge=KIB
     )

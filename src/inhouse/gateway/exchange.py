@@ -165,7 +165,7 @@ class Exchange:
             body, self._body = self._body[0], []
         else:
             body = await self._whole_body()
-        if head.api.name == "responses" and b'"background"' in body and self._diverted(body):
+        if head.api.name == "responses" and b'"background"' in body and await self._diverted(body):
             return None
         if head.timeout is not None:
             self._time_asked = timing.limits(head.timeout)
@@ -174,10 +174,10 @@ class Exchange:
             self.notes.append(ignored_header(ignored))
         return call
 
-    def _diverted(self, body: bytes) -> bool:
+    async def _diverted(self, body: bytes) -> bool:
         """Whether it goes on in the background; its client has its answer then."""
         divert = self._parts.divert
-        answer = divert and divert(b"/v1/responses", body, self._parts.identify(*self.head.credentials))
+        answer = divert and await divert(b"/v1/responses", body, self._parts.identify(*self.head.credentials))
         if answer is None:
             return False
         self._respond(200, _JSON, answer)

@@ -3,20 +3,22 @@
 Theory of operation. A `Kept` is the sink of an `Aside`. What comes is appended, with a number; readers wait for news
 and read on from where they are, so whoever was cut off asks for what follows the last number it has. An answer that is
 whole is kept for `kept.time`; a stream that nobody follows and that was not asked for in the background is stopped
-after `kept.alone`. All of it is in memory, within `kept.bytes_max`: another gateway does not know it.
+after `kept.alone`. All of it is in memory, within `kept.bytes_max`; where gateways share a Redis it is copied there
+(`kept_shared`), and one that is whole and copied is only there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import msgspec
 
 from inhouse.admission.notices import Standing
 from inhouse.config.kept import KeptSpec
-from inhouse.errors import ApiError, Conflict, NotFound, RequestTimeout, TooManyKept
+from inhouse.errors import AnswerLost, ApiError, Conflict, RequestTimeout, TooManyKept
 from inhouse.gateway.aside import Aside
 from inhouse.wire import sse
 
@@ -36,8 +38,8 @@ _CARRIERS = tuple(
 class Kept:
     """One answer. A `Sink`."""
 
-    def __init__(self, tenant: str, *, background: bool) -> None:
-        self.id, self.tenant, self.background = "", tenant, background
+    def __init__(self, tenant: str, api: str, *, background: bool) -> None:
+        self.id, self.tenant, self.api, self.background = "", tenant, api, background
         self.shown = b""
         """Of a response: what it is by now."""
         self.events_so_far: list[bytes] = []
@@ -49,6 +51,10 @@ class Kept:
         self.readers = 0
         self.refusal: tuple[int, bytes] | None = None
         self.aside: Aside | None = None
+        self.shelved = False
+        """All of it is in Redis, where it is read."""
+        self.on_news: Callable[[], object] = bool
+        """Told of each change."""
         self._news = asyncio.Event()
 
     # the sink
@@ -97,6 +103,40 @@ class Kept:
         while not self.events_so_far and not self.over:
             await self._news.wait()
 
+    # others
+    def cancel(self) -> None:
+        """Raises Conflict where it is whole already."""
+        if self.over:
+            raise Conflict(f"the answer '{self.id}' is whole: there is nothing to cancel")
+        self.cancelled = True
+        self._stop(Conflict("it was cancelled by its client"))
+        self.on_news()
+
+    def remove(self) -> None:
+        self._stop(Conflict("it was deleted by its client"))
+
+    def lost(self) -> None:
+        """Other gateways have given it up, or a client has deleted it there."""
+        self._stop(AnswerLost("it was given up, or deleted, at another gateway; ask again"))
+        self.shelved = True
+
+    def leave(self, reason: ApiError) -> None:
+        """It is stopped for a reason of ours, unless it is whole."""
+        self._stop(reason)
+
+    def followed(self) -> None:
+        """Somebody reads it at another gateway."""
+        if self.left_s is not None:
+            self.left_s = asyncio.get_running_loop().time()
+
+    def put_away(self) -> None:
+        """Its content is elsewhere; what it weighs is known still."""
+        self.events_so_far, self.shown = [], b""
+
+    def _stop(self, reason: ApiError) -> None:
+        if self.aside is not None and not self.over:
+            self.aside.stop(reason)
+
     def _append(self, event: bytes) -> None:
         self.events_so_far.append(event)
         self.bytes += len(event)
@@ -115,14 +155,30 @@ class Kept:
     def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+        self.on_news()
+
+
+class Copies(Protocol):
+    """Where answers are copied to."""
+
+    beat_s: float
+
+    def keep(self, kept: Kept) -> None: ...
+
+    def forget(self, kept: Kept) -> None: ...
 
 
 class KeptAnswers:
     """All that are kept here."""
 
-    def __init__(self, spec: KeptSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: KeptSpec, copies: Copies | None) -> None:
+        self._spec, self._copies = spec, copies
+        self._alone_s = spec.alone if copies is None else max(spec.alone, 3 * copies.beat_s)
         self._all: OrderedDict[str, Kept] = OrderedDict()
+
+    @property
+    def under_way(self) -> bool:
+        return any(not kept.over for kept in self._all.values())
 
     def begin(self, kept: Kept, aside: Aside) -> None:
         """Keeps what `aside` will say, and starts it. Raises TooManyKept where there is no room."""
@@ -133,40 +189,43 @@ class KeptAnswers:
                     "no more answers can be kept now (`kept.answers_max`, `kept.bytes_max`); retry in 5 s",
                     retry_after_s=5.0,
                 )
-            del self._all[oldest.id]
+            self.remove(oldest)
         self._all[kept.id] = kept
         kept.aside = aside
+        if self._copies is not None:
+            self._copies.keep(kept)
         aside.start()
 
-    def find(self, id: str, tenant: str) -> Kept:
-        """Raises NotFound, also for another tenant's."""
+    def find(self, id: str, tenant: str) -> Kept | None:
+        """None: this tenant has none here."""
         kept = self._all.get(id)
-        if kept is None or kept.tenant != tenant:
-            raise NotFound(f"there is no answer '{id[:100]}' here: it was never kept, or its time is over")
-        return kept
-
-    def cancel(self, kept: Kept) -> None:
-        """Raises Conflict where it is whole already."""
-        if kept.over:
-            raise Conflict(f"the answer '{kept.id}' is whole: there is nothing to cancel")
-        kept.cancelled = True
-        if kept.aside is not None:
-            kept.aside.stop(Conflict("it was cancelled by its client"))
+        return None if kept is None or kept.tenant != tenant or kept.shelved else kept
 
     def remove(self, kept: Kept) -> None:
         self._all.pop(kept.id, None)
-        if kept.aside is not None and not kept.over:
-            kept.aside.stop(Conflict("it was deleted by its client"))
+        if self._copies is not None:
+            self._copies.forget(kept)
+        kept.remove()
+
+    def stop(self, reason: ApiError) -> None:
+        """Ends all that are under way."""
+        for kept in tuple(self._all.values()):
+            kept.leave(reason)
 
     def sweep(self) -> None:
         """About once a second: what is over its time goes."""
         now_s = asyncio.get_running_loop().time()
         for kept in tuple(self._all.values()):
-            alone = kept.left_s is not None and now_s - kept.left_s > self._spec.alone
+            alone = kept.left_s is not None and now_s - kept.left_s > self._alone_s
             if kept.over and not kept.readers and now_s - kept.ended_s > self._spec.time:
-                del self._all[kept.id]
-            elif alone and not kept.over and not kept.background and kept.aside is not None:
-                kept.aside.stop(RequestTimeout("its client did not come back"))
+                if kept.shelved:
+                    del self._all[kept.id]  # its copy has a time of its own
+                else:
+                    self.remove(kept)
+            elif kept.over and kept.shelved and not kept.readers:
+                kept.put_away()
+            elif alone and not kept.background:
+                kept.leave(RequestTimeout("its client did not come back"))
 
     def _bytes(self) -> int:
         return sum(kept.bytes for kept in self._all.values())

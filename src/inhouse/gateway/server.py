@@ -110,7 +110,7 @@ class _Server(Server):
     def _answering(self) -> bool:
         """Whether an answer is under way. A socket's own task, which waits for frames, is none."""
         sockets = sum(isinstance(one, LateWebSocket) for one in self.server_state.connections)
-        return len(self.server_state.tasks) > sockets or self._sockets.busy
+        return len(self.server_state.tasks) > sockets or self._sockets.busy or self._parts.going_on()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -165,6 +165,7 @@ class _Server(Server):
         self.should_exit = True
         reason = ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
         self._sockets.stop(reason)
+        self._parts.stop_aside(reason)
         for connection in self._http:
             connection.stop(reason)
         asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)

@@ -50,6 +50,8 @@ class PostgresLink:
         self._connection: psycopg.Connection[Any] | None = None
         self._again_s = 0.0
         self._reason = ""
+        self.version_met = 0
+        """Of the schema, before it was brought to ours."""
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
@@ -88,7 +90,7 @@ class PostgresLink:
         try:
             from inhouse.store.postgres_schema import migrate
 
-            migrate(connection)
+            self.version_met = migrate(connection)
         except BaseException:
             connection.close()
             raise

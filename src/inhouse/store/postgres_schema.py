@@ -170,10 +170,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 KNOWN_VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: psycopg.Connection[Any]) -> None:
-    """Brings the schema to the known version. Raises `StateError` where a newer inhouse wrote it."""
+def migrate(connection: psycopg.Connection[Any]) -> int:
+    """Brings the schema to the known version; which it had. Raises `StateError` where a newer inhouse wrote it."""
     if version_of(connection) == KNOWN_VERSION:
-        return
+        return KNOWN_VERSION
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute(
@@ -190,6 +190,7 @@ def migrate(connection: psycopg.Connection[Any]) -> None:
             for statement in MIGRATIONS[number - 1]:
                 connection.execute(statement)
             connection.execute("INSERT INTO inhouse_migrations VALUES (%s, now())", (number,))
+    return version
 
 
 def version_of(connection: psycopg.Connection[Any]) -> int:

@@ -33,6 +33,20 @@ def check(stores: Stores) -> Iterator[Finding]:
         yield from _guarded("postgres", lambda: _postgres(stores))
 
 
+def migrate(stores: Stores) -> tuple[int, int]:
+    """Makes PostgreSQL's tables, or brings them to this version: which they had, and which they have. Raises
+    StateError."""
+    from inhouse.store.postgres_link import PostgresLink
+    from inhouse.store.postgres_schema import KNOWN_VERSION
+
+    link = PostgresLink(stores.postgres_address())
+    try:
+        with link.connection():
+            return link.version_met, KNOWN_VERSION
+    finally:
+        link.close()
+
+
 def _guarded(store: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()

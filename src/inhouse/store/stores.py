@@ -3,6 +3,7 @@
 | | alone | with `store.redis` | with `store.postgres` | with both |
 |---|---|---|---|---|
 | limits | state folder | Redis | PostgreSQL | Redis |
+| answers kept for later | memory | Redis | memory | Redis |
 | keys, use, routes by hand | state folder | state folder | PostgreSQL | PostgreSQL |
 | audit | files of the state folder | the same | PostgreSQL | PostgreSQL |
 | files, batches | state folder, or a bucket | the same | PostgreSQL and a bucket, or a shared folder | the same |
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from inhouse.store.hints import Hints
     from inhouse.store.known import Known
     from inhouse.store.postgres_link import PostgresAddress, PostgresLink
+    from inhouse.store.redis_link import Link
     from inhouse.store.redis_scripts import RedisScripts
 
 
@@ -176,11 +178,15 @@ class Stores:
         password = None if spec.password is None else read_secret(spec.password, self.environ, f"{where}.password")
         return PostgresAddress(url, password, spec.ca_file, spec.timeout)
 
-    def redis_scripts(self) -> RedisScripts:
+    def redis_link(self) -> Link:
         from inhouse.store.redis_link import link_of
+
+        return link_of(self.store.redis, self.environ, "store.redis")
+
+    def redis_scripts(self) -> RedisScripts:
         from inhouse.store.redis_scripts import RedisScripts
 
-        return RedisScripts(link_of(self.store.redis, self.environ, "store.redis"))
+        return RedisScripts(self.redis_link())
 
     def hints(self) -> Hints | None:
         """None where gateways have nothing through which to tell each other."""

@@ -140,7 +140,7 @@ class MessagesRendering:
         return rest + _event(MessageDelta(StopDelta(reason), _usage(usage))) + _event(MessageStop())
 
     def fail(self, error: ApiError) -> bytes:
-        return _event(error_object(error))
+        return broken_off(error)
 
     def body(self, answer: Answer) -> bytes:
         row = blocks_of(answer)
@@ -174,6 +174,11 @@ class MessagesRendering:
             return OutputThinkingBlock(block.text if whole else "")
         call_id = block.call_id or f"toolu_{self._id_hex}{block.place:02d}"
         return OutputToolUseBlock(call_id, block.name, _input(block.text) if whole else Raw(b"{}"))
+
+
+def broken_off(error: ApiError) -> bytes:
+    """The last event of a stream that broke off."""
+    return _event(error_object(error))
 
 
 def _event(event: Struct) -> bytes:

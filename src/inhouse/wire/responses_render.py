@@ -137,7 +137,7 @@ class ResponsesRendering:
         return rest + self._lifecycle(body.status, body)
 
     def fail(self, error: ApiError) -> bytes:
-        first = _event("error", ErrorEvent(error.code, error.message, error.param, self._next()))
+        first = error_event(error, self._next())
         body = response(
             self._asked,
             id_hex=self._id_hex,
@@ -220,6 +220,11 @@ class ResponsesRendering:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence - 1
+
+
+def error_event(error: ApiError, number: int) -> bytes:
+    """What stands before the end of a stream that broke off, as its event of this number."""
+    return _event("error", ErrorEvent(error.code, error.message, error.param, number))
 
 
 def _tagged(event: Struct) -> bytes:
