@@ -44,8 +44,11 @@ class Measured:
         return self.predicted.total / self.used
 
 
-def measure(case: Case, folder: Path, *, binary: Path | None = None) -> Measured:
-    """Makes the model in `folder`, serves it and takes it away again. Raises RuntimeError where it does not serve."""
+def measure(case: Case, folder: Path, *, binary: Path | None = None, native: Path | None = None) -> Measured:
+    """Makes the model in `folder`, serves it and takes it away again. Raises RuntimeError where it does not serve.
+
+    By the engine in the package, by one of one's own, or by one that was built here.
+    """
     file = folder / "model.gguf"
     write(case.shape, file)
     spec = Spec(
@@ -59,13 +62,15 @@ def measure(case: Case, folder: Path, *, binary: Path | None = None) -> Measured
         prompt_cache_bytes=case.prompts_mib << 20,
         pooling="mean",
         binary=binary,
+        native=native,
         extra_args=case.args,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="memory-") as sockets:
             path = f"{sockets}/engine.sock"
             command = list(argv(spec, Address(socket=path)).argv)
-            predicted = predict(read_file(file), read_flags(command), look().cpu.features, wheel=binary is None)
+            wheel = binary is None and native is None
+            predicted = predict(read_file(file), read_flags(command), look().cpu.features, wheel=wheel)
             if predicted is None:
                 raise RuntimeError(f"{LLAMACPP.title} keeps of {case.name} what cannot be told")
             with _running(command, path) as pid:

