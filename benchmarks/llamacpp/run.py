@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             given=flags.weights,
             tokens=flags.tokens,
             native=flags.binary or (None if built is None else built.program),
+            named=flags.binary is not None,
             hardware=hardware,
             cache=cache,
         )

@@ -40,6 +40,8 @@ class Settings:
     """Of each answer."""
     native: Path | None
     """The llama-server that was built here; None where there is none."""
+    named: bool
+    """Whether that is one of one's own, which the gateway has to be told of."""
     hardware: Hardware
     cache: Path
     """Where peers are installed."""

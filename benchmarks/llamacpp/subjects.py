@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.gateway import environments
 from benchmarks.llamacpp.settings import CONTEXT_TOKENS, KEY, MODEL, Settings, kept
@@ -73,11 +72,13 @@ def engine(settings: Settings, name: str, weights: Path, slots: int, native: Pat
         yield running
 
 
-def gateway_command(settings: Settings, source: str, slots: int, port: int, **more: Any) -> tuple[list[str], Path]:
+def gateway_command(settings: Settings, source: str, slots: int, port: int) -> tuple[list[str], Path]:
     """`inhouse serve` with one model and a state folder of its own."""
     folder = settings.tools.folder / f"inhouse-{time.monotonic_ns()}"
     (folder / "state").mkdir(parents=True)
-    model = {"source": source, "slots": slots, "context": CONTEXT_TOKENS, **more}
+    model: dict[str, object] = {"source": source, "slots": slots, "context": CONTEXT_TOKENS}
+    if settings.named:
+        model["engine_binary"] = str(settings.native)
     config = folder / "bench.yaml"  # JSON is YAML
     config.write_text(json.dumps({"models": {MODEL: model}, "gateway": {"port": port}}))
     return [*settings.inhouse, "serve", "--config", str(config), "--json"], folder / "state"
