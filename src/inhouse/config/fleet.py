@@ -107,11 +107,7 @@ class KubernetesSpec(Section):
 def check_place(name: str, spec: ModelSpec) -> None:
     """Raises a contradiction for settings of a model that do not go together."""
     given = spec.model_fields_set
-    if (spec.cert_file is None) != (spec.key_file is None):
-        said, absent = ("key_file", "cert_file") if spec.cert_file is None else ("cert_file", "key_file")
-        raise contradiction(
-            ("models", name, said), f"`models.{name}.{said}` is set, and `{absent}` is not", f"add `{absent}`"
-        )
+    _check_certificate(name, spec)
     if spec.source is None:
         only = next((key for key in _OF_A_SOURCE if key in given), None)
         if only is not None:
@@ -138,4 +134,21 @@ def check_place(name: str, spec: ModelSpec) -> None:
             ("models", name, "engine"),
             f"`models.{name}.engine` is {spec.engine!r}, which is not started from here",
             "name its address with `endpoints: [http://host:port]`, or leave `engine` out",
+        )
+
+
+def _check_certificate(name: str, spec: ModelSpec) -> None:
+    if (spec.cert_file is None) != (spec.key_file is None):
+        said, absent = ("key_file", "cert_file") if spec.cert_file is None else ("cert_file", "key_file")
+        raise contradiction(
+            ("models", name, said), f"`models.{name}.{said}` is set, and `{absent}` is not", f"add `{absent}`"
+        )
+    said = "cert_file" if spec.cert_file is not None else "server_name" if spec.server_name is not None else ""
+    plain = [place for place in spec.endpoints if "https://" not in place]
+    if said and (plain or not spec.endpoints):
+        what = f"{plain[0]} speaks no TLS" if plain else "the model has no `endpoints`"
+        raise contradiction(
+            ("models", name, said),
+            f"`models.{name}.{said}` is set, and {what}",
+            "name its engines by https://, dns+https:// or k8s+https://, or leave it out",
         )
