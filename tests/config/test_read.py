@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from inhouse.config import GatewaySpec, ModelSpec, Stack, is_loopback, load, read, state_folder
+from inhouse.config.catalog import find
 from inhouse.config.show import render
 from inhouse.errors import StackError
 
@@ -173,3 +174,20 @@ def test_what_show_prints_describes_the_same_stack() -> None:
 def test_a_stack_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         GatewaySpec().port = 1  # type: ignore[misc]
+
+
+def test_what_show_prints_of_pools_describes_them() -> None:
+    """Names inside a model: all settings of one pool stand together, and what is read again is the same."""
+    write(
+        "models:\n  chat:\n    source: hf://a/b/c.gguf\n    queued: true\n    deploy:\n      pools:\n"
+        "        standing: {replicas: 2}\n        spot: {spot: true, drain: 30 s}\n"
+        "queue: {url: 'redis://r:6379/0'}\n"
+    )
+    reading = read(None, environ={}, flags={})
+    text = render(reading)
+    write(text)
+    assert read(None, environ={}, flags={}).stack == reading.stack
+    assert text.count("spot:\n") == 1
+    found = find(("models", "chat", "deploy", "pools", "spot", "drain"))
+    assert found is not None
+    assert found.kind == "duration"

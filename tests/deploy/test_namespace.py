@@ -6,6 +6,7 @@ from inhouse.deploy.inventory import selects
 from inhouse.deploy.tree import tree
 from rendered import objects, site
 
+NAME = "kubernetes.io/metadata.name"
 OF_A_NEIGHBOUR = {"app.kubernetes.io/name": "shop", "app.kubernetes.io/component": "engine"}
 
 
@@ -26,7 +27,10 @@ def test_nothing_of_a_neighbour_is_closed_or_opened() -> None:
             assert not selects(one["spec"]["podSelector"], OF_A_NEIGHBOUR)
             for rule in one["spec"].get("ingress", []):
                 for whom in rule.get("from", []):
-                    assert not selects(whom["podSelector"], OF_A_NEIGHBOUR)
+                    if "namespaceSelector" in whom:
+                        assert whom["namespaceSelector"]["matchLabels"] == {NAME: "monitoring"}
+                    else:
+                        assert not selects(whom["podSelector"], OF_A_NEIGHBOUR)
 
 
 def test_the_page_says_what_labels_the_namespace_needs() -> None:

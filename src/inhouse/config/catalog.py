@@ -110,8 +110,11 @@ def named() -> tuple[str, ...]:
 
 
 def generic(path: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The path with the name of a model, tenant or key left open."""
-    return tuple(ANY_NAME if i == 1 and path[0] in named() else str(part) for i, part in enumerate(path))
+    """The path with the name of a model, tenant or key left open, and that of a pool inside a model."""
+    found: tuple[str, ...] = ()
+    for part in path:
+        found = (*found, ANY_NAME if (*found, ANY_NAME) in sections() else str(part))
+    return found
 
 
 def find(path: tuple[str | int, ...]) -> Setting | None:

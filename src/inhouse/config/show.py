@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from inhouse.config.catalog import ANY_NAME, Setting, find, named, settings
+from inhouse.config.catalog import ANY_NAME, Setting, find, settings
 from inhouse.config.document import Place
 from inhouse.config.fields import Section
 from inhouse.config.read import Reading
+from inhouse.config.stack import Stack
 
 
 def render(reading: Reading) -> str:
@@ -41,17 +43,31 @@ def _in_units(value: Any, path: tuple[str | int, ...]) -> Any:
 
 def _leaves(reading: Reading) -> list[tuple[tuple[str, ...], Setting]]:
     """Limits and prices that are not set are left out: there are many of them."""
-    leaves = []
-    for section in named():
-        inside = [setting for setting in settings() if setting.path[:2] == (section, ANY_NAME)]
-        for name in getattr(reading.stack, section):
-            leaves += [((section, name, *setting.path[2:]), setting) for setting in inside]
-    leaves += [(setting.path, setting) for setting in settings() if ANY_NAME not in setting.path]
+    ordered = sorted(settings(), key=lambda setting: ANY_NAME not in setting.path)  # those with names first
     return [
         (path, setting)
-        for path, setting in leaves
+        for path, setting in _named(reading.stack, (), [(setting.path, setting) for setting in ordered])
         if path[-2:-1] not in (("limits",), ("price",)) or _value(reading.stack, path) is not None
     ]
+
+
+def _named(
+    stack: Stack, above: tuple[str, ...], inside: list[tuple[tuple[str, ...], Setting]]
+) -> Iterator[tuple[tuple[str, ...], Setting]]:
+    """The settings below `above` with the names that there are, all of one name together."""
+    done = set()
+    for path, setting in inside:
+        if ANY_NAME not in path:
+            yield (*above, *path), setting
+            continue
+        at = path.index(ANY_NAME)
+        head = path[:at]
+        if head in done:
+            continue
+        done.add(head)
+        group = [(other[at + 1 :], one) for other, one in inside if other[: at + 1] == (*head, ANY_NAME)]
+        for name in _value(stack, (*above, *head)):
+            yield from _named(stack, (*above, *head, name), group)
 
 
 def _value(section: Section, path: tuple[str, ...]) -> Any:
