@@ -165,6 +165,14 @@ def test_without_pools_the_model_says_what_its_workers_are() -> None:
     assert {} in egress  # its Redis is somewhere else
 
 
+def test_workers_on_spot_nodes_without_a_pool_are_gone_in_time_too() -> None:
+    """As a pool of them is, and the linter has nothing to say."""
+    here = rendered({"volume": "empty", "spot": True, "gpus": 0})
+    assert findings(here) == []
+    made = named(objects(tree(here)), "Deployment", "inhouse-chat")["spec"]["template"]["spec"]
+    assert made["terminationGracePeriodSeconds"] == 30
+
+
 @pytest.mark.parametrize("target", ["kserve", "knative"])
 def test_workers_are_plain_pods_on_every_target(target: str) -> None:
     """Services of KServe are for who is asked for answers; KEDA scales workers there too."""

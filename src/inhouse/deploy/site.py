@@ -11,6 +11,7 @@ from typing import Any
 
 from inhouse import __version__
 from inhouse.config import ModelSpec, Stack
+from inhouse.config.deploy import PoolSpec
 from inhouse.config.model_catalogue import catalogue
 from inhouse.config.sources import parse_source
 from inhouse.engines.table import ENGINES
@@ -100,7 +101,8 @@ class Site:
                 continue
             placed = _placed(spec, self.stack)
             if not spec.deploy.pools:
-                found.append(Lane(model, placed, f"{self.name}-{_label(model, taken)}"))
+                drain_s = PoolSpec().drain if spec.queued and spec.deploy.spot else None
+                found.append(Lane(model, placed, f"{self.name}-{_label(model, taken)}", drain_s=drain_s))
             for pool, said in spec.deploy.pools.items():
                 own: dict[str, Any] = {"replicas": said.replicas, "spot": said.spot}
                 own |= {"scaling": said.scaling, "placement": said.placement}
