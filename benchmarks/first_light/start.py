@@ -19,7 +19,7 @@ from benchmarks.rig.subject import START_S_MAX, ask
 from benchmarks.rig.tables import Row, Table
 
 GOALS_S = {"inhouse --help": 0.3, "gateway: start to the first /health 200": 1.0}
-IMPORTS = ("inhouse", "inhouse.cli.main", "inhouse.gateway.app")
+IMPORTS = ("inhouse", "inhouse.cli.commands", "inhouse.gateway.app")
 RUNS_MIN = 5
 POLL_S = 0.002
 

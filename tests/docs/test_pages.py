@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 import pytest
 import typer
 
-from inhouse.cli.main import app
+from inhouse.cli.commands import app_of
 from inhouse.config import read
 from inhouse.wire.chat import ChatRequest
 from inhouse.wire.openai_chat import EngineChat
 
-COMMANDS: Any = typer.main.get_command(app)
+COMMANDS: Any = typer.main.get_command(app_of())
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -26,28 +26,26 @@ ONLY_ON_DEMAND = {
     "inhouse.fake.engine": "`inhouse fake-engine`",
     "inhouse.tenancy.issuer": "issuers of tokens",
     "inhouse.cli.client": "commands that ask a gateway",
+    "inhouse.cli.keys": "another command",
 }
 """Module → what alone may import it."""
 
 REPORTER = """
 import json, os, signal, sys
-from pathlib import Path
-import inhouse.cli.main
-from inhouse.cli.announce import Announcer
-from inhouse.config import load
+from inhouse.cli import announce
+from inhouse.cli.main import run
 from inhouse.core import GatewayReport
-from inhouse.gateway.server import serve
 
-stack = load(Path(sys.argv[1]), environ={}, flags={})
-print_it = Announcer(stack, chat=[], as_json=False)
+class Reporting(announce.Announcer):
+    def __call__(self, what):
+        super().__call__(what)
+        if isinstance(what, GatewayReport) and what.state == "listening":
+            print("modules " + json.dumps(sorted(sys.modules)), flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
 
-def report(what):
-    print_it(what)
-    if isinstance(what, GatewayReport) and what.state == "listening":
-        print("modules " + json.dumps(sorted(sys.modules)), flush=True)
-        os.kill(os.getpid(), signal.SIGINT)
-
-sys.exit(serve(stack, environ={}, report=report))
+announce.Announcer = Reporting
+sys.argv = ["inhouse", "serve", "--config", sys.argv[1]]
+run()
 """
 STACKS = {
     "the demo model": "models: {demo: {source: demo, engine_binary: /bin/false}}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from inhouse.cli.main import app
+from inhouse.cli.commands import app_of
 from inhouse.config import load
 from inhouse.core import Identity, Usage
 from inhouse.errors import StackError
@@ -42,7 +42,7 @@ def _used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    return CliRunner().invoke(app_of(), list(arguments), catch_exceptions=False)
 
 
 def test_tenants_stand_beside_their_limits() -> None:

@@ -20,9 +20,9 @@ Exit codes: 0 done, 1 failed, 2 used wrongly (options, variables, `inhouse.yaml`
 
 def page() -> str:
     """The whole page."""
-    from inhouse.cli.main import app
+    from inhouse.cli.commands import app_of
 
-    root: Any = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app_of())
     return "\n".join([HEAD, *_sections(root, typer.Context(root, info_name="inhouse"))])
 
 
