@@ -27,7 +27,7 @@ from inhouse.gateway.exchange import STATUS_LINES, Exchange
 from inhouse.gateway.head import Again, Head, again, head_of, without_upgrade
 from inhouse.gateway.kernel import queued_bytes
 from inhouse.gateway.late_websocket import SOCKET_PATHS, LateWebSocket, handshake
-from inhouse.gateway.lean import Config, HttpToolsProtocol, ServerState
+from inhouse.gateway.lean import Config, Flow, HttpToolsProtocol, Pipelined, ServerState
 from inhouse.runtime import Parts
 from inhouse.wire import errors
 
@@ -52,6 +52,7 @@ class GatewayProtocol(HttpToolsProtocol):
         parts: Parts,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.pipeline = cast(Any, Pipelined())
         self._parts = parts
         self._read = b""
         self._again: Again | None = None
@@ -78,6 +79,7 @@ class GatewayProtocol(HttpToolsProtocol):
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
+        self.flow = Flow(self.transport)
         self.write = self.transport.write
         if len(self.connections) > self._limits.connections_max:
             self._refuse(Unavailable("this server has too many open connections; retry in 1 s", retry_after_s=1))
