@@ -74,6 +74,16 @@ class Request(direct.Client, Protocol):
         """Why the request was cancelled, where it was not the client who left."""
 
 
+class Begun(Protocol):
+    """A request that is under way, and met something that its own way has no answer to (`pipeline_straight`)."""
+
+    @property
+    def view(self) -> View: ...
+
+    async def go_on(self) -> None:
+        """The rest of its answer. Raises ApiError."""
+
+
 async def answer(parts: Parts, request: Request) -> None:
     """Answers one request. Never raises; every way out is told to the client and booked."""
     entry = request.entry
@@ -100,25 +110,41 @@ async def answer(parts: Parts, request: Request) -> None:
                         raise
                     entry.trial = None  # what the next lane does is not what a version on trial did
         entry.status = 200
-    except Unauthorized as error:
-        entry.key_id = error.key_id
-        entry.note("credential", error.why)
-        _fail(request, view, error)
-    except ApiError as error:
-        if isinstance(error, RateLimited):
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
+        end_with(error, parts, request, view)
+    book(parts, entry, view)
+
+
+async def answer_rest(parts: Parts, request: Request, begun: Begun) -> None:
+    """As `answer`, from where the request has come by itself."""
+    try:
+        await begun.go_on()
+        request.entry.status = 200
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as in `answer`
+        end_with(error, parts, request, begun.view)
+    book(parts, request.entry, begun.view)
+
+
+def end_with(error: BaseException, parts: Parts, request: Request, view: View | None) -> None:
+    """What a request came to that was not answered: told to its client, and noted."""
+    entry = request.entry
+    if isinstance(error, ApiError):
+        if isinstance(error, Unauthorized):
+            entry.key_id = error.key_id
+            entry.note("credential", error.why)
+        elif isinstance(error, RateLimited):
             entry.step(Limited(asyncio.get_running_loop().time(), error.limits))
         _fail(request, view, error)
-    except asyncio.CancelledError:
+    elif isinstance(error, asyncio.CancelledError):
         reason = request.stopped_by()
         if reason is not None:
             _fail(request, view, reason)
         else:
             entry.status = HUNG_UP
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
+    else:
         # the kind and place of the fault, never its text, which may hold content
         parts.log.event("error", "internal error", request_id=entry.request_id, fault=place_of(error))
         _fail(request, view, InternalError("an internal error; the log of this server says more under the request id"))
-    _book(parts, entry, view)
 
 
 async def _answer_from(found: Lane, parts: Parts, request: Request, identity: Identity, call: Call) -> None:
@@ -156,10 +182,11 @@ def never_begun(parts: Parts, entry: Entry) -> None:
     """Books a request whose client left before its turn on the connection, or before the event loop came to it."""
     entry.begun = True
     entry.status = HUNG_UP
-    _book(parts, entry, None)
+    book(parts, entry, None)
 
 
-def _book(parts: Parts, entry: Entry, view: View | None) -> None:
+def book(parts: Parts, entry: Entry, view: View | None) -> None:
+    """A request is over. `view` is None where there was none, or the entry has its usage already."""
     entry.ended_s = time.monotonic()
     if view is not None:
         entry.events = view.events_seen

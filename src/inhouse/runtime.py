@@ -79,7 +79,11 @@ class Parts:
     audit: Audit
     keeper: Keeper | None = None
     """Of the models that are started here; None where there are none."""
+    recognise: Callable[[bytes], Identity | None] = lambda proof: None
+    """(proof) → the caller that it has shown before (`Authenticator.again`)."""
     request_ids: RequestIds = field(default_factory=RequestIds)
+    regulars: dict[tuple[str, str], object] = field(default_factory=dict)
+    """By key and model; see `pipeline_straight`."""
     draining: bool = False
     sweepers: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, in the event loop."""
@@ -143,6 +147,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             auth.refresh,
             audit,
         )
+        parts.recognise = auth.again if stack.auth.enabled else lambda proof: ANONYMOUS
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
         hints = stores.hints()

@@ -129,7 +129,7 @@ class Sink:
         self.pieces.append(data)
         self.news.set()
 
-    def done(self, error: EngineError | None) -> None:
+    def done(self, error: Exception | None) -> None:
         self.times_done += 1
         self.error = error
         self.over.set()

@@ -112,6 +112,44 @@ class FairQueue:
     def tenants_waiting(self) -> int:
         return len(self._room.by_tenant)
 
+    def free_for(self, prompt_tokens: int) -> bool:
+        """Whether a ticket with such a prompt would have its slot at once."""
+        return self.serving < self.capacity and (
+            prompt_tokens <= self.prefill_long_tokens or self.long_serving < self.long_max
+        )
+
+    def seat(self, tenant: str, weight: float, priority: Priority, prompt_tokens: int, now_s: float) -> None:
+        """As `offer`, where it is `free_for` the ticket, without the ticket. Ended by `unseat`, or as `seated`."""
+        self._classes[priority].seat(tenant, weight, prompt_tokens or 1)
+        self._granted_sum_s += now_s
+        self.serving += 1
+        self.grants += 1
+        self.long_serving += prompt_tokens > self.prefill_long_tokens
+
+    def unseat(
+        self,
+        tenant: str,
+        weight: float,
+        priority: Priority,
+        prompt_tokens: int,
+        granted_s: float,
+        tokens_used: int,
+        now_s: float,
+    ) -> None:
+        """As `release`, of what `seat` let in."""
+        self.serving -= 1
+        self.long_serving -= prompt_tokens > self.prefill_long_tokens
+        self._service_s += _SMOOTHING * (now_s - granted_s - self._service_s)
+        self._granted_sum_s = self._granted_sum_s - granted_s if self.serving else 0.0
+        self._classes[priority].unseat(tenant, weight, prompt_tokens or 1, tokens_used)
+        if self._room.load.requests:
+            self._fill(now_s)
+
+    def seated(self, ticket: Ticket, granted_s: float) -> None:
+        """From now on the ticket stands for what `seat` let in."""
+        ticket.long = ticket.prompt_tokens > self.prefill_long_tokens
+        ticket.granted_s = granted_s
+
     def offer(self, ticket: Ticket, now_s: float) -> bool:
         """True: the ticket holds a slot at once. False: it waits and will be woken. Raises QueueFull."""
         ticket.long = ticket.prompt_tokens > self.prefill_long_tokens

@@ -155,15 +155,35 @@ class Tenants:
         self.serving += 1
         self._charge(account, ticket.tokens_at_grant / ticket.weight)
 
+    def seat(self, tenant: str, weight: float, charged: int) -> None:
+        """As `grant`, of a ticket that has just arrived: without the ticket."""
+        account = self._accounts.get(tenant)
+        if account is None:
+            account = self._new_account(tenant, weight)
+        counter = account.counter
+        if counter < self._clock:
+            counter = self._clock
+        self._clock = counter
+        account.serving += 1
+        self.serving += 1
+        account.counter = counter + charged / weight
+        if account.waiting:
+            self._charge(account, 0.0)
+
     def settle(self, ticket: Ticket, tokens: int) -> None:
         """The ticket's service is over; it took `tokens` in all."""
-        account = self._accounts[ticket.tenant]
+        self.unseat(ticket.tenant, ticket.weight, ticket.tokens_at_grant, tokens)
+
+    def unseat(self, tenant: str, weight: float, charged: int, tokens: int) -> None:
+        """As `settle`, without the ticket."""
+        account = self._accounts[tenant]
         account.serving -= 1
         self.serving -= 1
-        charged = ticket.tokens_at_grant
         if tokens > charged:
             self._tokens_mean += _SMOOTHING * (tokens - self._tokens_mean)
-            self._charge(account, (tokens - charged) / ticket.weight)
+            account.counter += (tokens - charged) / weight
+            if account.waiting:
+                self._charge(account, 0.0)
         else:
             self._tokens_mean += _SMOOTHING * (charged - self._tokens_mean)
         if not self.serving:
@@ -190,10 +210,11 @@ class Tenants:
         return before
 
     def _account(self, ticket: Ticket) -> _Account:
-        account = self._accounts.get(ticket.tenant)
-        if account is None:
-            self._sweep()
-            account = self._accounts[ticket.tenant] = _Account(ticket.weight)
+        return self._accounts.get(ticket.tenant) or self._new_account(ticket.tenant, ticket.weight)
+
+    def _new_account(self, tenant: str, weight: float) -> _Account:
+        self._sweep()
+        account = self._accounts[tenant] = _Account(weight)
         return account
 
     def _take(self, account: _Account, ticket: Ticket) -> bool:

@@ -47,6 +47,12 @@ class Turns:
     def resize(self, capacity: int) -> None:
         self.queue.resize(capacity, self.now_s())
 
+    def seated(self, ask: Ask, granted_s: float) -> Turn:
+        """The turn of what was let in by `FairQueue.seat`."""
+        turn = Turn(self, 0.0, ask, None)
+        self.queue.seated(turn.ticket(granted_s), granted_s)
+        return turn
+
     def expire(self) -> None:
         self.queue.expire(self.now_s())
 
@@ -88,6 +94,10 @@ class Turn:
         """True: the slot is held. False: `wait` for it. Raises QueueFull."""
         turns = self._turns
         now_s = turns.now_s()
+        return turns.queue.offer(self.ticket(now_s), now_s)
+
+    def ticket(self, now_s: float) -> Ticket:
+        """Its place in the queue, made anew."""
         ask = self._ask
         ticket = self._ticket = Ticket(
             self._wake,
@@ -100,7 +110,7 @@ class Turn:
             ask.tokens_max,
             ask.body_bytes,
         )
-        return turns.queue.offer(ticket, now_s)
+        return ticket
 
     async def wait(self) -> None:
         """Until the slot is held. Raises WaitedTooLong."""

@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 from inhouse.admission.notices import Standing
-from inhouse.admission.turns import Ask
+from inhouse.admission.turns import Ask, Turn
 from inhouse.dispatch.failover import REASONS, Close, GoOn, Reason, Rescue
 from inhouse.dispatch.follower import Source
 from inhouse.dispatch.lane import Lane, Share
@@ -69,6 +69,13 @@ class Client(Protocol):
     def detach(self, source: Source) -> None: ...
 
 
+def arrive(entry: Entry, lane: Lane, place: Place, index: int) -> None:
+    """The story of a request goes on at `place`."""
+    if place.pick is not None and lane.router is not None and len(lane.places.members) > 1:
+        entry.step(picked(place, place.pick, lane.router.settings.policy))
+    entry.step(Asked(place.began_s, place.member.id, index))
+
+
 class Errand:
     """See the module. `run` it once."""
 
@@ -104,6 +111,27 @@ class Errand:
         finally:
             lane.watches.discard(watch)
 
+    async def go_on(self, turn: Turn, place: Place, fault: ApiError | None) -> None:
+        """From a place that was taken, and asked, already: `fault` is what came of that; None: it is to be asked anew.
+
+        Raises ApiError.
+        """
+        lane, watch = self._lane, self.watch
+        lane.watches.add(watch)
+        try:
+            await self._at_a_place(place, fault)
+        except WaitedTooLong as error:
+            raise lane.late(error, watch.limits.wait_s) from None
+        finally:
+            turn.leave(self._view.tokens_of(self._index))
+            lane.watches.discard(watch)
+
+    def sink(self, place: Place) -> ViewSink:
+        """Where the stream goes that was asked for at `place`."""
+        return ViewSink(
+            self._index, self._view, self._client, self._entry, self.watch, place, self._lane.shown_model, self._rescue
+        )
+
     async def _in_turn(self, ask: Ask) -> None:
         client, view, entry = self._client, self._view, self._entry
         tell = client.waits if view.streams else None
@@ -122,20 +150,28 @@ class Errand:
         finally:
             turn.leave(view.tokens_of(self._index))
 
-    async def _at_a_place(self) -> None:
+    def may_be_rescued(self) -> None:
+        """What the client is shown is remembered from here on, where the answer may go on elsewhere."""
+        lane, job = self._lane, self._job
+        if lane.failover is not None and job.streams and len(lane.places.members) > 1 and not self._in_one_piece:
+            self._rescue = Rescue(job, lane.failover.bytes_max)
+
+    async def _at_a_place(self, begun: Place | None = None, fault: ApiError | None = None) -> None:
         """At one replica after the other: until one has begun to answer, and where that one fails, on to the next."""
         lane, entry, job, index = self._lane, self._entry, self._job, self._index
         places, session = lane.places, self._client.session
         ask = RouteAsk(job.body, f"{entry.tenant}:{session}" if session else "")
-        if lane.failover is not None and job.streams and len(places.members) > 1 and not self._in_one_piece:
-            self._rescue = Rescue(job, lane.failover.bytes_max)
+        if begun is None:
+            self.may_be_rescued()
         rescue = self._rescue
-        place = places.take(ask) or await places.rest(ask, self.watch.limits.wait_s)
+        place = begun or places.take(ask) or await places.rest(ask, self.watch.limits.wait_s)
         while True:
-            if place.pick is not None and lane.router is not None and len(places.members) > 1:
-                entry.step(picked(place, place.pick, lane.router.settings.policy))
-            entry.step(Asked(place.began_s, place.member.id, index))
+            if place is not begun:
+                arrive(entry, lane, place, index)
             try:
+                if fault is not None:
+                    met, fault = fault, None
+                    raise met
                 await self._ask_engine(place)
             except (EngineError, Unavailable) as error:
                 entry.step(Failed(time.monotonic(), place.member.id, error.code, index))
@@ -221,7 +257,7 @@ class Errand:
         client = self._client
         if view.streams:
             client.begin()
-        sink = ViewSink(index, view, client, self._entry, self.watch, place, lane.shown_model, rescue)
+        sink = self.sink(place)
         self.watch.reply = reply
         client.attach(reply)
         try:

@@ -18,7 +18,7 @@ from inhouse.dispatch.failover import Failover
 from inhouse.dispatch.flights import Flights
 from inhouse.dispatch.places import Places
 from inhouse.dispatch.sleeper import Sleeper
-from inhouse.dispatch.watch import HEADER, TimeLimits, Watch
+from inhouse.dispatch.watch import HEADER, TimeLimits, Watched
 from inhouse.engines.engine import Ability, Engine
 from inhouse.engines.http import Pool
 from inhouse.errors import (
@@ -87,7 +87,7 @@ class Lane:
     """Who wakes the model; None for one that runs elsewhere, or whose weights are not here yet."""
     asking: int = 0
     """Short questions to its engines, beside the slots."""
-    watches: set[Watch] = field(default_factory=set)
+    watches: set[Watched] = field(default_factory=set)
     """Of the jobs that wait or run now."""
     failover: Failover | None = None
     """How answers go on whose replica dies; None where they do not."""
@@ -166,11 +166,13 @@ class Lane:
     def ask(self, job: Job, share: Share) -> Ask:
         """What a job asks of the queue. Its prompt's tokens are guessed from its bytes, at the ratio of late."""
         context, body_bytes, answer_tokens = self.context_tokens, len(job.body), job.answer_tokens_max
-        prompt_tokens = int(body_bytes / self._token_bytes) + 1
-        tokens_max = prompt_tokens + (context if answer_tokens is None else answer_tokens)
-        if tokens_max > context:
-            prompt_tokens, tokens_max = min(context, prompt_tokens), context
+        prompt_tokens = self.prompt_guess(body_bytes, context)
+        tokens_max = min(context, prompt_tokens + (context if answer_tokens is None else answer_tokens))
         return Ask(share.tenant, share.weight, share.priority, prompt_tokens, tokens_max, body_bytes)
+
+    def prompt_guess(self, body_bytes: int, context: int) -> int:
+        """About how many tokens the prompt in a body of so many bytes has."""
+        return min(context, int(body_bytes / self._token_bytes) + 1)
 
     def learn(self, body_bytes: int, prompt_tokens: int) -> None:
         """What a prompt really took. Short bodies are mostly JSON around the prompt and say little."""

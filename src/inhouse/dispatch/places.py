@@ -106,14 +106,18 @@ class Places:
 
     def take(self, ask: RouteAsk) -> Place | None:
         """A place now; None where the turn has to rest."""
+        place = self.choose(ask)
+        if place is not None:
+            self.start(place)
+        return place
+
+    def choose(self, ask: RouteAsk) -> Place | None:
+        """The place that `take` would give now: it is not taken before it is given to `start`."""
         now_s = time.monotonic()
         router = self.router
         if router is None:
             member = next(iter(self.members.values()), None)
-            if member is None or not member.open:
-                return None
-            member.in_flight += 1
-            return Place(member, None, now_s)
+            return None if member is None or not member.open else Place(member, None, now_s)
         pick = router.pick(ask, self._snapshots or self._seen(), now_s)
         if pick is None:
             return None
@@ -123,9 +127,13 @@ class Places:
             if pick is None:
                 return None
             member = self.members[pick.endpoint_id]
-        router.started(pick, now_s)
-        member.in_flight += 1
         return Place(member, pick, now_s)
+
+    def start(self, place: Place) -> None:
+        """A place that was chosen just now is taken."""
+        if place.pick is not None and self.router is not None:
+            self.router.started(place.pick, place.began_s)
+        place.member.in_flight += 1
 
     async def rest(self, ask: RouteAsk, wait_s: float) -> Place:
         """A place, as soon as one is free. Raises WaitedTooLong, or what `hopeless` makes."""

@@ -18,7 +18,7 @@ from inhouse.wire.call import Call, Job
 from inhouse.wire.completions import PATH as COMPLETIONS
 from inhouse.wire.openai_chat import PATH as CHAT
 
-_TEMPLATE_TOKENS = 256
+TEMPLATE_TOKENS = 256
 """What a template may add of its own, such as how tools are to be called."""
 
 
@@ -72,7 +72,7 @@ class Prompts:
 
 def bound(job: Job) -> int:
     """More tokens than the job's prompt can have."""
-    return len(job.body) + _TEMPLATE_TOKENS
+    return len(job.body) + TEMPLATE_TOKENS
 
 
 async def count(lane: Lane, job: Job) -> int | None:

@@ -40,6 +40,11 @@ async def reserve(
         return await _held(quotas, identity, lane, call, terms, prompts)
 
 
+def limited(call: Call, answer_tokens: int) -> Call:
+    """A call of one job with a limit to its answer."""
+    return msgspec.structs.replace(call, jobs=(_limited(call.jobs[0], answer_tokens),))
+
+
 def _cramped(lane: Lane, call: Call, terms: Terms, prompts: Prompts) -> bool:
     """Whether an answer would be cut short for no other reason than that its prompt was not counted."""
     for job in call.jobs:

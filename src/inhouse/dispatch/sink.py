@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from inhouse.dispatch.failover import Rescue
@@ -36,6 +37,7 @@ class ViewSink:
         "_over",
         "_place",
         "_rescue",
+        "_told",
         "_view",
         "_waiter",
         "_watch",
@@ -66,6 +68,11 @@ class ViewSink:
         self._over = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._told: Callable[[Exception | None], None] | None = None
+
+    def tell(self, over: Callable[[Exception | None], None]) -> None:
+        """In place of `whole`: it is called once the reply is over, with what broke it off."""
+        self._told = over
 
     async def whole(self) -> None:
         """Returns when the reply is over. Raises what broke it off."""
@@ -101,7 +108,9 @@ class ViewSink:
             return
         self._over = True
         self._error = error
-        if self._waiter is not None and not self._waiter.done():
+        if self._told is not None:
+            self._told(error)
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _show(self, events: bytes) -> None:

@@ -52,6 +52,13 @@ class Pausable(Protocol):
         """Nothing is read of it, for the client reads too slowly."""
 
 
+class Watched(Protocol):
+    """What is looked at a few times a second."""
+
+    def look(self, now_s: float) -> None:
+        """Ends what has taken too long."""
+
+
 class Watch:
     """One job's stages and limits. `own` are the stack's limits, `limits` those that hold for this request."""
 

@@ -47,6 +47,11 @@ class Ways:
         self.steering = Steering(stack, self._routes, store, log, metrics, audit, clock=clock, wall_clock=time.time)
 
     @property
+    def trivial(self) -> bool:
+        """Whether every name is a lane that all may be sent to."""
+        return self._routes.trivial
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name that a client may send."""
         return self._routes.names

@@ -7,6 +7,7 @@ How requests are written and connections are kept: `http.py`.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -17,6 +18,10 @@ from inhouse.errors import EngineError, EngineTimeout
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 BUFFER_BYTES_MAX = 256 * 1024
+_MISSES_MAX = 64
+_LENGTH = b"\r\ncontent-length: "
+_ODD = re.compile(rb"\r\n(connection|transfer-encoding|upgrade|trailer)\s*:|[^\r]\n|\n[ \t]")
+"""What makes a head one that is not known by its bytes."""
 
 
 class Sink(Protocol):
@@ -24,13 +29,56 @@ class Sink(Protocol):
 
     def data(self, data: bytes) -> None: ...
 
-    def done(self, error: EngineError | None) -> None: ...
+    def done(self, error: Exception | None) -> None:
+        """`error`: EngineError, or StaleConnectionError where the sink was there before the head."""
+
+
+class KnownHead:
+    """The head of whole answers, which is the same for each of an engine but for the length of the body: an answer that
+    comes whole in one read is known by its bytes, and the parser need not look at it again.
+
+    `misses`: how often in a row another head took the place of the one that was known.
+    """
+
+    __slots__ = ("_after", "_before", "misses")
+
+    def __init__(self) -> None:
+        self._before = self._after = b""
+        self.misses = 0
+
+    def body_in(self, data: bytes) -> bytes | None:
+        """The body, if `data` is this head and the whole body of one answer, and nothing else."""
+        before, after = self._before, self._after
+        if not before or not data.startswith(before):
+            return None
+        begin = len(before)
+        end = data.find(b"\r", begin, begin + 10)
+        if end < 0 or not data.startswith(after, end):
+            return None
+        digits, body = data[begin:end], data[end + len(after) :]
+        if not digits.isdigit() or int(digits) != len(body):
+            return None
+        self.misses = 0
+        return body
+
+    def learn(self, data: bytes) -> None:
+        """How an answer of status 200 begins that is kept alive and tells its length; another one is none to know."""
+        end = data.find(b"\r\n\r\n")
+        lines = data[: end + 2].lower()
+        if end < 0 or not lines.startswith(b"http/1.1 200 ") or lines.count(_LENGTH) != 1 or _ODD.search(lines):
+            return
+        begin = lines.index(_LENGTH) + len(_LENGTH)
+        stop = data.index(b"\r", begin)
+        if data[begin:stop].isdigit():
+            self.misses += 1
+            self._before, self._after = data[:begin], data[stop : end + 4]
 
 
 class Owner(Protocol):
     """Whose connection it is. `broken` is called before the request in question learns of it."""
 
     broken: Callable[[], None]
+    known: KnownHead
 
     def opened(self, connection: Connection) -> None: ...
 
@@ -52,23 +100,26 @@ class Reply:
         "_error",
         "_finished",
         "_loop",
-        "_patient",
         "_paused",
         "head",
         "heard_s",
+        "patient",
         "sink",
         "status",
     )
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, *, patient: bool) -> None:
+    def __init__(
+        self, connection: Connection, loop: asyncio.AbstractEventLoop, *, patient: bool, sink: Sink | None = None
+    ) -> None:
         self.status = 0
-        self._patient = patient
+        self.patient = patient
+        """An answer in one piece is waited for."""
         self.heard_s = loop.time()
         self._loop = loop
         self._connection: Connection | None = connection
-        self.head: asyncio.Future[Reply] = loop.create_future()
-        """Done when status and headers are there."""
-        self.sink: Sink | None = None
+        self.head: asyncio.Future[Reply] | None = loop.create_future() if sink is None else None
+        """Done when status and headers are there; None where a sink was there before them."""
+        self.sink = sink
         self._buffer: list[bytes] = []
         self._finished = False
         self._error: EngineError | None = None
@@ -128,7 +179,7 @@ class Reply:
     # for Connection
     def begin(self, status: int) -> None:
         self.status = status
-        if not self.head.done():
+        if self.head is not None and not self.head.done():
             self.head.set_result(self)
 
     def keep(self, data: bytes) -> None:
@@ -147,11 +198,11 @@ class Reply:
         self._finished = True
         self._error = error
         self._connection = None
-        if not self.head.done():
+        if self.head is not None and not self.head.done():
             self.head.set_exception(StaleConnectionError() if stale else error or EngineError("no answer"))
         elif self.sink is not None:
             sink, self.sink = self.sink, None
-            sink.done(error)
+            sink.done(StaleConnectionError() if stale else error)
 
     @property
     def over(self) -> bool:
@@ -164,7 +215,7 @@ class Reply:
 
     def silent_s(self, now_s: float) -> float:
         """Seconds since the engine was last heard; 0 while it is we who do not read, or silence says nothing."""
-        return 0.0 if self._paused or self._patient else now_s - self.heard_s
+        return 0.0 if self._paused or self.patient else now_s - self.heard_s
 
 
 class _Collector:
@@ -182,7 +233,7 @@ class _Collector:
         elif not self.whole.done():
             self.whole.set_exception(EngineError("the engine's answer is too large"))
 
-    def done(self, error: EngineError | None) -> None:
+    def done(self, error: Exception | None) -> None:
         if self.whole.done():
             return
         if error is not None:
@@ -228,14 +279,15 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.fresh = True
 
-    @property
     def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return transport is not None and not transport.is_closing()
 
-    def send(self, message: bytes, *, patient: bool = False) -> Reply:
+    def send(self, message: bytes, *, patient: bool = False, sink: Sink | None = None) -> Reply:
+        """`sink` gets the body, whatever the status; without one, wait for the reply's `head` first."""
         if self._transport is None:
             raise EngineError("the connection to the engine is closed")
-        reply = self._reply = Reply(self, self._loop, patient=patient)
+        reply = self._reply = Reply(self, self._loop, patient=patient, sink=sink)
         self._complete = False
         self._transport.write(message)
         return reply
@@ -272,6 +324,18 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         reply.heard_s = self._now_s()
+        sink = reply.sink
+        if sink is not None and not reply.status and reply.patient:
+            known = self._pool.known
+            body = known.body_in(data)
+            if body is not None:
+                reply.status = 200
+                self._keep_alive = True
+                sink.data(body)
+                self._end(None)
+                return
+            if known.misses < _MISSES_MAX:
+                known.learn(data)
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -309,7 +373,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, error: EngineError | None) -> None:
         reply, self._reply = self._reply, None
-        keep = error is None and self._keep_alive and self.usable
+        keep = error is None and self._keep_alive and self.usable()
         if keep:
             self.resume_reading()
             self._pool.give_back(self)

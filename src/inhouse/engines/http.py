@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inhouse.engines.connection import Connection, Reply, StaleConnectionError, refusal_of
+from inhouse.engines.connection import Connection, KnownHead, Reply, Sink, StaleConnectionError, refusal_of
 from inhouse.engines.tls import Kept
 from inhouse.errors import EngineError, EngineTimeout
 
@@ -74,7 +74,9 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._heads: dict[tuple[bytes, bytes], bytes] = {}
+        self._heads: dict[bytes, bytes] = {}
+        """Of those that are asked often, by path."""
+        self.known = KnownHead()
 
     @property
     def open_connections(self) -> int:
@@ -86,11 +88,11 @@ class Pool:
         `patient`: nothing is to be heard until all of the answer is there, so silence says nothing.
         """
         message = self._message(method, path, body)
-        connection = self._take_idle()
+        connection = self.take_idle()
         if connection is not None:
             reply = connection.send(message, patient=patient)
             try:
-                return await reply.head
+                return await _head(reply)
             except StaleConnectionError:
                 pass  # the engine had closed it: nothing of the response had come
             except asyncio.CancelledError:
@@ -102,12 +104,26 @@ class Pool:
         connection = await self._connect()
         reply = connection.send(message, patient=patient)
         try:
-            return await reply.head
+            return await _head(reply)
         except asyncio.CancelledError:
             reply.abort()
             raise
         except StaleConnectionError:
             raise EngineError("the engine closed the connection without an answer") from None
+
+    def put_back(self, connection: Connection) -> None:
+        """It was taken and not used."""
+        self._idle.append(connection)
+
+    def ask(self, connection: Connection, path: bytes, body: bytes, sink: Sink, *, patient: bool) -> Reply:
+        """Posts on a connection that was idle; `sink` gets the body of the reply, whatever its status.
+
+        Where the engine had closed the connection meanwhile, `done` gets a StaleConnectionError.
+        """
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = self._head(b"POST", path)
+        return connection.send(b"%b%d\r\n\r\n%b" % (head, len(body), body), patient=patient, sink=sink)
 
     def without_key(self, told: bytes) -> bytes:
         """What an engine said, less the key that it was sent: some show it in their refusals."""
@@ -128,28 +144,27 @@ class Pool:
         self._idle.clear()
 
     def _message(self, method: bytes, path: bytes, body: bytes) -> bytes:
-        head = self._heads.get((method, path))
-        if head is None:
-            host = self.address.host_header.encode()
-            head = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-type: application/json\r\ncontent-length: " % (
-                method,
-                self.address.prefix,
-                path,
-                host,
-                self._key,
-            )
-            if len(self._heads) < 64:
-                self._heads[(method, path)] = head
-        return b"%s%d\r\n\r\n%s" % (head, len(body), body)
+        return b"%b%d\r\n\r\n%b" % (self._head(method, path), len(body), body)
 
-    def _take_idle(self) -> Connection | None:
+    def _head(self, method: bytes, path: bytes) -> bytes:
+        """Up to the length of the body."""
+        return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-type: application/json\r\ncontent-length: " % (
+            method,
+            self.address.prefix,
+            path,
+            self.address.host_header.encode(),
+            self._key,
+        )
+
+    def take_idle(self) -> Connection | None:
+        """One that can be used at once; use it, or `put_back`."""
         idle = self._idle
         if not idle:
             return None
         oldest_s = self._loop.time() - self._idle_s_max
         while idle:
             connection = idle.pop()
-            if connection.idle_since >= oldest_s and connection.usable:
+            if connection.idle_since >= oldest_s and connection.usable():
                 return connection
             connection.close()
         return None
@@ -208,3 +223,8 @@ class Pool:
         connection.idle_since = self._loop.time()
         connection.fresh = False
         self._idle.append(connection)
+
+
+async def _head(reply: Reply) -> Reply:
+    assert reply.head is not None  # noqa: S101 - no sink was given
+    return await reply.head

@@ -145,13 +145,13 @@ class _Lines:
     """A sink that hands out lines, one at a time."""
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[bytes | EngineError | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self._rest = b""
 
     async def next(self) -> bytes | None:
         """The next line; None at a good end. Raises EngineError at a bad one."""
         line = await self._lines.get()
-        if isinstance(line, EngineError):
+        if isinstance(line, Exception):
             raise line
         return line
 
@@ -163,5 +163,5 @@ class _Lines:
         if len(self._rest) > LINE_BYTES_MAX:
             self.done(EngineError("the API server sent a line without an end"))
 
-    def done(self, error: EngineError | None) -> None:
+    def done(self, error: Exception | None) -> None:
         self._lines.put_nowait(error)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from inhouse.admission.notices import Standing
 from inhouse.dispatch.follower import Source
@@ -25,17 +25,21 @@ from inhouse.gateway import timing
 from inhouse.gateway.apis import parsed
 from inhouse.gateway.head import Head
 from inhouse.pipeline import answer, never_begun
+from inhouse.pipeline_straight import Line, plain_of, set_off
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
+from inhouse.wire.openai_chat import PlainChat, plain_call
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
 _JSON = b"content-type: application/json\r\n"
+_DOCUMENT = STATUS_LINES[200] + b"%b" + _JSON + b"content-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n%b"
+"""As `_head` and `_respond` write it."""
 
 
 class Wire(Protocol):
@@ -49,6 +53,11 @@ class Wire(Protocol):
 
     def answered(self, exchange: Exchange) -> None:
         """The response is written whole."""
+
+    def under_way(self, work: Exchange | asyncio.Task[None]) -> None:
+        """What the end of the server waits for, until it is `over`."""
+
+    def over(self, work: Exchange | asyncio.Task[None]) -> None: ...
 
 
 class _Flag:
@@ -73,6 +82,11 @@ class Exchange:
     # what the pipeline reads and sets
     limit_lines = b""
     # ours
+    _line: Line | None = None
+    """Where it goes the straight line: until that is over, or a task has begun to go on with it."""
+    _plain: PlainChat | None = None
+    _body_whole = False
+    _body_bytes = 0
     _time_asked: TimeLimits | None = None
     _noted_s = 0.0
     _task: asyncio.Task[None] | None = None
@@ -87,26 +101,38 @@ class Exchange:
     def __init__(self, wire: Wire, parts: Parts, head: Head, body: bytes | None = None) -> None:
         self._id_hex = id_hex = parts.request_ids.new()
         self.head = head
-        self.credentials, self.demanded, self.session = head.credentials, head.demanded, head.session
-        self.prefer_wait_s = head.prefer_wait_s
         self.entry = Entry(head.request_id or id_hex, head.api.name, time.monotonic())
         self.keep_alive = head.keep_alive
         self.notes: list[tuple[bytes, bytes]] = []
         self._wire = wire
         self._parts = parts
         self._sources: list[Source] = []
-        self._body_whole = body is not None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
         if body is not None:
-            self._body.append(body)
-        elif head.length is not None:
+            self._body_whole = True
+            self._body = [body]
+            return
+        self._body = []
+        if head.length is not None:
             self._check_length(head.length)
 
     # the connection calls these
-    def run(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        task = self._task = loop.create_task(answer(self._parts, self))
-        return task
+    def run(self) -> None:
+        """It goes the straight line where it can; else a task answers."""
+        if self._body_whole and self.head.usual and not self._paused and self._set_off(self._body[0]):
+            self._wire.under_way(self)
+        else:
+            self.carry(answer(self._parts, self))
+
+    def _set_off(self, body: bytes) -> bool:
+        parts, head = self._parts, self.head
+        if parts.draining or parts.audit.refusing:
+            return False
+        identity = parts.recognise(head.proof)
+        if identity is None:
+            return False
+        plain = self._plain = plain_of(parts, body)
+        self._line = None if plain is None else set_off(parts, self, identity, plain)
+        return self._line is not None
 
     def feed(self, data: bytes) -> None:
         if self._body_error is not None or self.response_complete:
@@ -122,15 +148,22 @@ class Exchange:
     def lost(self) -> None:
         """The client has gone."""
         self.disconnected = True
-        if self._task is not None and not self.response_complete:
+        if self._task is not None and self._line is None and not self.response_complete:
             self._task.cancel()
         self._task = None  # what it ends with leads back here
+        if self._line is not None and not self.response_complete:
+            self._line.leave()
         if not self.entry.begun:  # the task, if there is one, ends without having run
             never_begun(self._parts, self.entry)
 
     def stop(self, reason: ApiError) -> None:
         """The server ends the answer and says why."""
-        if self._task is not None and self._stopped_by is None and not self.response_complete:
+        if self._stopped_by is not None or self.response_complete:
+            return
+        if self._line is not None:
+            self._stopped_by = reason
+            self._line.leave()
+        elif self._task is not None:
             self._stopped_by = reason
             self._task.cancel()
 
@@ -155,7 +188,35 @@ class Exchange:
         self._body = []
         self._wake()
 
+    # the straight line calls these
+    def carry(self, rest: Coroutine[Any, Any, None]) -> None:
+        """From here on a task answers."""
+        task = self._task = asyncio.get_running_loop().create_task(rest)
+        self._wire.under_way(task)
+        task.add_done_callback(self._wire.over)
+
+    def arrived(self) -> None:
+        """The straight line has come to its end."""
+        self._line = None
+        self._wire.over(self)
+
     # the pipeline calls these
+    @property
+    def credentials(self) -> tuple[bytes | None, bytes | None]:
+        return self.head.credentials
+
+    @property
+    def demanded(self) -> str:
+        return self.head.demanded
+
+    @property
+    def session(self) -> str:
+        return self.head.session
+
+    @property
+    def prefer_wait_s(self) -> float:
+        return self.head.prefer_wait_s
+
     def stopped_by(self) -> ApiError | None:
         return self._stopped_by
 
@@ -169,6 +230,8 @@ class Exchange:
             return None
         if head.timeout is not None:
             self._time_asked = timing.limits(head.timeout)
+        if self._plain is not None:  # it was to go the straight line
+            return plain_call(self._plain)
         call, ignored = parsed(head.api, body, self._parts.stack.requests, self._id_hex, time.time())
         if ignored:
             self.notes.append(ignored_header(ignored))
@@ -259,6 +322,26 @@ class Exchange:
         self.entry.failed = True
         self.entry.status = 200
         self._close_stream(view.fail(error))
+
+    def document(self, answer: bytes) -> None:
+        """As `finish`, of a request to which nothing has happened on its way."""
+        if self.disconnected:
+            return
+        wire, head = self._wire, self.head
+        wire.write(
+            _DOCUMENT
+            % (
+                wire.default_headers(),
+                len(answer),
+                self.entry.request_id.encode(),
+                self.limit_lines,
+                head.cors,
+                b"" if self.keep_alive else b"connection: close\r\n",
+                answer,
+            )
+        )
+        self.response_complete = True
+        wire.answered(self)
 
     # the rest is ours
     def _head(self, status: int, lines: bytes) -> bytes:

@@ -17,6 +17,7 @@ import msgspec
 
 from inhouse.gateway import timing
 from inhouse.gateway.apis import Api
+from inhouse.tenancy.auth import proof_of
 from inhouse.wire.records import sane_request_id
 
 _NAME_BYTES_MAX = 128
@@ -46,6 +47,10 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     library_s: float
     plain: bool
     """Nothing is said about time."""
+    proof: bytes
+    """What its caller is remembered by (`Authenticator.again`)."""
+    usual: bool
+    """Its requests may go the straight line: chats, of which nothing is wanted that has to be looked at."""
     cors: bytes
     demanded: str
     session: str
@@ -70,19 +75,23 @@ def head_of(
             library_s = min(library_s, timing.seconds(value) or math.inf)
     prefer_s = 0.0 if prefer is None else timing.prefer_wait_s(prefer)
     timeout = get(b"x-inhouse-timeout")
+    credentials = get(b"authorization"), get(b"x-api-key")
+    json = media is None or media == b"application/json" or b"json" in media.lower()
     return Head(
         api=api,
         keep_alive=keep_alive,
         chunked=chunked,
         expects_continue=expects_continue,
         length=int(length) if length is not None and length.isdigit() else None,
-        credentials=(get(b"authorization"), get(b"x-api-key")),
-        json=media is None or media == b"application/json" or b"json" in media.lower(),
+        credentials=credentials,
+        json=json,
         request_id=None if own_id is None else sane_request_id(own_id),
         prefer_wait_s=prefer_s,
         timeout=timeout,
         library_s=library_s,
         plain=timeout is None and prefer_s == 0.0 and library_s == math.inf,
+        proof=proof_of(*credentials),
+        usual=api.name == "chat" and json and timeout is None and not (demanded or session),
         cors=b"" if origin is None else _cors(origin, origins),
         demanded=_name(demanded),
         session=_name(session),

@@ -184,13 +184,17 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _comes_again(self, again: Again, data: bytes) -> bool:
         """Whether it is one whole request with the head of the one before; then it is on its way."""
-        if self.pipeline or not self._idle():
+        cycle = self.cycle
+        if self.pipeline or not (cycle is None or cycle.response_complete):
             return False
         body = again.body_in(data)
         if body is None or len(body) > self._limits.request_bytes_max:
             return False
         self._ahead_bytes = 0
-        self._start_asgi_task(cast(Any, self._exchange(again.head, body)), self.app)
+        exchange = self._exchange(again.head, body)
+        if self.flow.write_paused:  # by the answer before this one
+            exchange.pause()
+        exchange.run()
         return True
 
     def _exchange(self, head: Head, body: bytes | None = None) -> Exchange:
@@ -233,9 +237,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if self.flow.write_paused:  # by the answer before this one
             cycle.pause()
-        task = cycle.run(self.loop)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        cycle.run()
 
     # for Exchange
     def default_headers(self) -> bytes:
@@ -245,9 +247,18 @@ class GatewayProtocol(HttpToolsProtocol):
             self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
         return self._header_lines
 
+    def under_way(self, work: Exchange | asyncio.Task[None]) -> None:
+        self.tasks.add(cast(Any, work))
+
+    def over(self, work: Exchange | asyncio.Task[None]) -> None:
+        self.tasks.discard(cast(Any, work))
+
     def answered(self, exchange: Exchange) -> None:
-        if exchange in self._exchanges:
-            self._exchanges.remove(exchange)
+        exchanges = self._exchanges
+        if exchanges and exchanges[0] is exchange:
+            del exchanges[0]
+        elif exchange in exchanges:
+            exchanges.remove(exchange)
         if not exchange.keep_alive:
             self.pipeline.clear()
             self._exchanges.clear()
@@ -292,7 +303,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)

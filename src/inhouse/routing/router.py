@@ -48,6 +48,11 @@ class Router:
         self._name = settings.policy
         self._uses_prefixes = settings.policy == "prefix"
         self._figures_s_max = settings.figures_s_max
+        self._quick = settings.policy in ("prefix", "least-load") and not settings.latency_weight
+        total = settings.load_weight + settings.kv_weight
+        self._load_share, self._kv_share = settings.load_weight / total, settings.kv_weight / total
+        total = settings.load_weight + settings.prefix_weight
+        self._rest_share, self._prefix_share = settings.load_weight / total, settings.prefix_weight / total
         self._random = random.Random(seed)  # noqa: S311 - spreads load, guards nothing
         self._index = PrefixIndex(settings.prefix_blocks_max)
         self._sessions: dict[str, Known] = {}
@@ -66,6 +71,10 @@ class Router:
         lineup = self._lineup
         if lineup.endpoints is not endpoints or lineup.oldest_s < now_s - self._figures_s_max:
             lineup = self._look_at(endpoints, now_s)
+        if self._quick and not (ask.session or ask.excluded or lineup.unsized):
+            found = self._quick_pick(ask, lineup)
+            if found is not None:
+                return found
         field = lineup.field(ask, self.settings, now_s)
         everyone = field.known
         if len(everyone) > 1:
@@ -82,6 +91,55 @@ class Router:
         else:
             return None
         return Pick(chosen.id, reason, ask, chosen, field.names, scores, field.loads, field.prefixes, field.refused)
+
+    def _quick_pick(self, ask: RouteAsk, lineup: Lineup) -> Pick | None:
+        """What `least-load` and `prefix` make of several endpoints of which none falls out, in one go: most picks are
+        of this kind. None where it is another. (`test_router_properties` holds it to the policies.)
+        """
+        ready = lineup.ready
+        if len(ready) < 2:
+            return None
+        loads: list[float] = []
+        scores: list[float] = []
+        total = 1.0
+        for known in ready:
+            load = known.in_flight + known.others
+            room = known.room
+            if load >= room or known.troubled:
+                return None
+            total += load
+            loads.append(load)
+            scores.append(1.0 - load / room)
+        kv_free = lineup.kv_free
+        if kv_free is not None and self._kv_share:
+            share, kv_share = self._load_share, self._kv_share
+            scores = [share * f + kv_share * k for f, k in zip(scores, kv_free)]  # noqa: B905 - of one lineup
+        prefixes: list[float] | None = None
+        if self._uses_prefixes:
+            blocks = ask.blocks
+            if blocks is None:
+                blocks = ask.blocks = chain(ask.prompt)
+            levels = self._index.match(blocks, len(ask.prompt))
+            if levels:
+                prefixes = []
+                rest, weight = self._rest_share, self._prefix_share
+                per_slot = self.settings.balance * total / lineup.sizes
+                for at, known in enumerate(ready):
+                    bit, part = known.bit, 0.0
+                    for bits, reached in levels:
+                        if bits & bit:
+                            part = reached
+                            break
+                    prefixes.append(part)
+                    calm = part and loads[at] < per_slot * known.size
+                    scores[at] = rest * scores[at] + weight * part if calm else rest * scores[at]
+            elif self.settings.prefix_agreed:
+                return None
+        chosen, top = ready[0], scores[0]
+        for known, score in zip(ready, scores):  # noqa: B905 - as above
+            if score > top or (score == top and known.picked < chosen.picked):
+                chosen, top = known, score
+        return Pick(chosen.id, self._name, ask, chosen, lineup.names, scores, loads, prefixes, lineup.absent)
 
     def survey(self, ask: RouteAsk, endpoints: Sequence[Endpoint], now_s: float) -> tuple[Candidate, ...]:
         """Every endpoint as a pick would see it now, for explaining a pick that was None."""

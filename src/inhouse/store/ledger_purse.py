@@ -45,11 +45,25 @@ class Purses:
         self._holders[number] = purse
         return Reservation(number, purse.scopes, purse.day, tokens, money, *purse.rates())
 
+    def lend(self, demands: Sequence[Demand], tokens: int, now: Now) -> Purse | None:
+        """As `let_in`, of a request that costs no money: without its reservation. None where no purse covers it."""
+        purse = self.of(demands, now)
+        if not purse.covers(tokens, 0, now.steady_us):
+            return None
+        purse.take(tokens, 0, now.steady_us)
+        return purse
+
+    def reservation(self, purse: Purse, tokens: int) -> Reservation:
+        """Of what was lent from a purse; it may be `put_back` from now on."""
+        self._number = number = self._number + 1
+        self._holders[number] = purse
+        return Reservation(number, purse.scopes, purse.day, tokens, 0, *purse.rates())
+
     def put_back(self, reservation: Reservation, tokens: int, money: int, now: Now) -> None:
         """A request is over. A second time changes nothing."""
         purse = self._holders.pop(reservation.number, None)
         if purse is not None:
-            purse.put_back(reservation, tokens, money, now.steady_us)
+            purse.put_back(reservation.tokens, tokens, now.steady_us, money_held=reservation.money, money=money)
 
     def answered(self, purse: Purse, renewal: Renewal, answer: Renewed | Refusal) -> None:
         purse.renewed(renewal, answer)
@@ -128,9 +142,7 @@ class Purse:
 
     __slots__ = (
         "_open",
-        "_requests_rate",
         "_spent_us",
-        "_tokens_rate",
         "busy",
         "day",
         "demands",
@@ -139,9 +151,11 @@ class Purse:
         "idle",
         "lost",
         "number",
+        "requests_rate",
         "scopes",
         "spent",
         "taken",
+        "tokens_rate",
         "until_us",
     )
 
@@ -161,8 +175,8 @@ class Purse:
         self.freeing = Amount()
         self.until_us = FOR_EVER_US
         self.taken = Amount()
-        self._requests_rate: Rate | None = None
-        self._tokens_rate: Rate | None = None
+        self.requests_rate: Rate | None = None
+        self.tokens_rate: Rate | None = None
 
     @property
     def in_use(self) -> bool:
@@ -201,18 +215,17 @@ class Purse:
         self._open += 1
         self.busy = True
 
-    def put_back(self, reservation: Reservation, tokens: int, money: int, at_us: int) -> None:
+    def put_back(self, held: int, tokens: int, at_us: int, *, money_held: int = 0, money: int = 0) -> None:
         """A request is over; at most what it held is spent."""
-        idle, spent, held = self.idle, self.spent, reservation.tokens
+        idle, spent = self.idle, self.spent
         tokens = held if tokens > held else max(0, tokens)
         self._open -= 1
         idle.open += 1
         idle.tokens += held - tokens
         spent.tokens += tokens
-        held = reservation.money
-        if held:
-            money = max(0, min(money, held))
-            idle.money += held - money
+        if money_held:
+            money = max(0, min(money, money_held))
+            idle.money += money_held - money
             spent.money += money
         if at_us > self._spent_us:
             self._spent_us = at_us
@@ -262,11 +275,11 @@ class Purse:
             self.until_us = answer.until_us
         self.idle.add(answer.granted)
         self.held += answer.granted
-        self._requests_rate, self._tokens_rate = answer.requests_rate, answer.tokens_rate
+        self.requests_rate, self.tokens_rate = answer.requests_rate, answer.tokens_rate
 
     def rates(self) -> tuple[Rate | None, Rate | None]:
         """Where the limits per minute stand: what lies idle here is free for this caller."""
-        requests, tokens = self._requests_rate, self._tokens_rate
+        requests, tokens = self.requests_rate, self.tokens_rate
         if requests is not None:
             requests = Rate(requests.limit, requests.remaining + self.idle.requests, MINUTE_US)
         if tokens is not None:

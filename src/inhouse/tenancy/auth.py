@@ -86,9 +86,7 @@ class Authenticator:
             raise Unauthorized(
                 f"the header with the API key is longer than {HEADER_BYTES_MAX} bytes; {_HOW}", why="malformed"
             )
-        digest = hashlib.sha256(presented).digest()
-        if authorization is None:
-            digest += b"x"  # the same bytes in the other header are another proof
+        digest = proof_of(authorization, x_api_key)
         known = self._remembered.get(digest)
         if known is not None:
             identity, expires_at = known
@@ -105,6 +103,17 @@ class Authenticator:
         self._remembered[digest] = identity, expires_at
         if len(self._remembered) > self._remembered_max:
             self._remembered.popitem(last=False)
+        return identity
+
+    def again(self, proof: bytes) -> Identity | None:
+        """The caller that a proof (`proof_of`) has shown before, while that still holds; None: `identify`."""
+        known = self._remembered.get(proof)
+        if known is None:
+            return None
+        identity, expires_at = known
+        if expires_at is not None and self._clock() >= expires_at:
+            return None
+        self._remembered.move_to_end(proof)
         return identity
 
     def refresh(self) -> None:
@@ -188,6 +197,14 @@ class Authenticator:
             raise StateUnavailable(
                 "API keys cannot be checked now, the gateway cannot read its state; its log says why", retry_after_s=5
             ) from error
+
+
+def proof_of(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+    """What a caller's headers are remembered by, once they have proven who it is."""
+    if authorization is not None:
+        return hashlib.sha256(authorization).digest()
+    # the same bytes in the other header are another proof
+    return hashlib.sha256(x_api_key or b"").digest() + b"x"
 
 
 def _bearer(authorization: bytes) -> bytes | None:

@@ -19,6 +19,7 @@ from inhouse.config import LimitsSpec, Stack
 from inhouse.core import Identity, Usage
 from inhouse.errors import Forbidden, QuotaExceeded, RateLimited, RequestExceedsQuota
 from inhouse.store.ledger import Demand, LimitName, Limits, Rate, Refusal, Shortage
+from inhouse.store.ledger_purse import Purse
 from inhouse.tenancy.prices import FREE, Price, amount, price_of
 
 NO_LIMITS = Limits()
@@ -175,6 +176,23 @@ def rate_lines(requests: Rate | None, tokens: Rate | None) -> bytes:
     if tokens is not None:
         lines += _TOKENS_LINES % (tokens.limit, tokens.remaining, _reset(tokens.reset_us))
     return lines
+
+
+_OF_PURSE = (_REQUESTS_LINES + _TOKENS_LINES).replace(b"%b", b"1m0s")
+"""What a purse tells is there again in a minute."""
+
+
+def purse_lines(purse: Purse) -> bytes:
+    """As `rate_lines`, of where the limits of a purse stand."""
+    requests, tokens, idle = purse.requests_rate, purse.tokens_rate, purse.idle
+    if requests is None or tokens is None:
+        return rate_lines(*purse.rates())
+    return _OF_PURSE % (
+        requests.limit,
+        requests.remaining + idle.requests,
+        tokens.limit,
+        tokens.remaining + idle.tokens,
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,8 @@ from inhouse.store import ledger
 from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
 from inhouse.store.ledger_account import DAY_US
 from inhouse.store.ledger_asked import Answer, AskedLedger
+from inhouse.store.ledger_leased import LeasedLedger
+from inhouse.store.ledger_purse import Purse
 from inhouse.tenancy.limits import Bound, Terms, check_fits, rate_lines, refusal_error, terms
 from inhouse.tenancy.prices import FREE
 
@@ -95,7 +97,8 @@ class Quotas:
         self._asked = ledger if isinstance(ledger, AskedLedger) else None
         self.at_hand = self._asked is None
         """Nothing has to be asked over a network: `reserve` is as good as `reserve_soon`."""
-        self._clock = clock
+        self._retail = ledger if isinstance(ledger, AskedLedger | LeasedLedger) else None
+        self.now = self._clock = clock
         self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []
         self._counts: dict[tuple[int, str, str, str], list[int]] = {}
@@ -123,6 +126,34 @@ class Quotas:
         except StateError as error:
             answer = self._without(error)
         return self._hold(identity, model, agreed, bound, answer, at)
+
+    def lend(self, agreed: Terms, tokens: int, at: Now) -> Purse | None:
+        """As `reserve`, where this process can let a request in by itself that costs no money; None where it cannot.
+
+        Without a hold: the request ends by `restore`, or with what `hold` makes of it.
+        """
+        retail, most = self._retail, agreed.tokens_max
+        if retail is None or agreed.price is not FREE or (most is not None and tokens > most):
+            return None
+        purse = retail.lend(agreed.demands, tokens, at)
+        if purse is not None:
+            self.held += 1
+        return purse
+
+    def restore(self, purse: Purse, held: int, tokens: int) -> None:
+        """The request took so many tokens of those `held`."""
+        if tokens > held:
+            self.overruns += 1
+        if self._retail is not None:
+            self._retail.restore(purse, held, tokens, self._clock())
+            self.held -= 1
+
+    def hold(self, identity: Identity, model: str, agreed: Terms, bound: Bound, purse: Purse | None, at: Now) -> Hold:
+        """What was lent `at` that moment, as a hold."""
+        held = None
+        if purse is not None and self._retail is not None:
+            held = self._retail.reservation(purse, bound.tokens)
+        return Hold(self, identity, model, agreed, bound, held, at)
 
     async def reserve_soon(self, identity: Identity, model: str, bound: Bound, agreed: Terms) -> Hold:
         """The same, for a ledger that may have to be asked over a network: nobody else waits for it."""

@@ -72,28 +72,42 @@ class EngineChat(Struct, omit_defaults=True, kw_only=True):
     add_generation_prompt: bool | None = None
 
 
-class _PlainChat(Struct, forbid_unknown_fields=True):
+class PlainChat(Struct, forbid_unknown_fields=True):
     """The fields that most requests have no others than; each as in `ChatRequest`."""
 
     model: str
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: TokensMax | None = None
     temperature: Temperature | None = None
     top_p: Unit | None = None
 
 
-_decode_plain = msgspec.json.Decoder(_PlainChat).decode
+_decode_plain = msgspec.json.Decoder(PlainChat).decode
 
 
 def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
     """A chat request as a Call. Raises BadRequest."""
+    plain = parse_plain(body, limits)
+    return _parse_any(body, limits) if plain is None else plain_call(plain)
+
+
+def parse_plain(body: bytes | bytearray, limits: RequestsSpec) -> PlainChat | None:
+    """A plain request, with all that is checked of one; None where it is none. Raises BadRequest."""
     try:
         plain = _decode_plain(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _parse_any(body, limits)
+        return None
+    if plain.stream_options is not None and not plain.stream:
+        return None
     check_messages(plain.messages, limits, prompt_param="messages")
     _check_parts(plain.messages)
+    return plain
+
+
+def plain_call(plain: PlainChat) -> Call:
+    """A plain request as a Call."""
     engine = EngineChat(
         model=plain.model,
         messages=plain.messages,
@@ -101,8 +115,26 @@ def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS) -> Call:
         temperature=plain.temperature,
         top_p=plain.top_p,
     )
-    view: View = RelayView(include_usage=False) if plain.stream else DocumentView(_plain_rendering)
+    options = plain.stream_options
+    view: View
+    if plain.stream:
+        view = RelayView(include_usage=options is not None and options.include_usage)
+    else:
+        view = DocumentView(_plain_rendering)
     return Call(plain.model, spread(engine, PATH, 1, "messages"), view)
+
+
+class _PlainWhole(Struct, omit_defaults=True):
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+def plain_whole(plain: PlainChat, answer_tokens: int | None) -> bytes:
+    """The body for a whole answer of at most so many tokens: as `whole` of the job of `plain_call`."""
+    return _encode(_PlainWhole(plain.model, plain.messages, answer_tokens, plain.temperature, plain.top_p))
 
 
 def _parse_any(body: bytes | bytearray, limits: RequestsSpec) -> Call:
@@ -180,6 +212,10 @@ _STREAMED = b',"stream":true,"stream_options":{"include_usage":true}'
 """As `EngineChat` is written. In no text of a body: there quotes are escaped."""
 
 
+STREAMED_BYTES = len(_STREAMED)
+"""By which a job's body is longer than the one for an answer in one piece."""
+
+
 def whole(body: bytes) -> bytes:
     """The body for an answer in one piece."""
     return body.replace(_STREAMED, b"", 1)
@@ -187,17 +223,18 @@ def whole(body: bytes) -> bytes:
 
 def spread(engine: Any, path: bytes, count: int, prompt_param: str) -> tuple[Job, ...]:
     """`count` jobs of one engine request, each with a seed of its own where one was given."""
-    first = Job(path, _encode(engine), True, prompt_param, engine.max_tokens, engine, _deterministic(engine))
+    first = Job(path, _encode(engine), True, prompt_param, engine.max_tokens, engine, deterministic(engine))
     if count == 1 or engine.seed is None:
         return (first,) * count
     found = [first]
     for index in range(1, count):
         one = msgspec.structs.replace(engine, seed=engine.seed + index)
-        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens, one, _deterministic(one)))
+        found.append(Job(path, _encode(one), True, prompt_param, engine.max_tokens, one, deterministic(one)))
     return tuple(found)
 
 
-def _deterministic(engine: Any) -> bool:
+def deterministic(engine: Any) -> bool:
+    """Whether the engine is asked for the same answer each time."""
     if engine.temperature == 0:
         return True
     # a seed of -1, in 32 bits, has llama.cpp choose one

@@ -36,6 +36,20 @@ class _Event(Struct):
 
 
 _event = msgspec.json.Decoder(_Event)
+_events = msgspec.json.Decoder(list[_Event])
+
+
+def _events_in(shown: bytes) -> list[_Event] | None:
+    """Events of one line each, which is what engines send, read in one go; None where there is anything else."""
+    if not (shown.startswith(b"data: {") and shown.endswith(b"}\n\n")):
+        return None
+    lines = shown[6:-2].replace(b"}\n\ndata: {", b"},{")
+    if b"\n" in lines:  # there is none within JSON that is written on one line
+        return None
+    try:
+        return _events.decode(b"[%b]" % lines)
+    except msgspec.DecodeError:
+        return None
 
 
 class Sent:
@@ -101,8 +115,14 @@ class Sent:
         unread, self._unread, self._bytes = self._unread, [], 0
         if self.overflowed:
             return
-        for payload in sse.payloads(b"".join(unread)):
-            self._read(payload)
+        shown = b"".join(unread)
+        events = _events_in(shown)
+        if events is None:
+            for payload in sse.payloads(shown):
+                self._read(payload)
+        else:
+            for event in events:
+                self._take_in(event)
         if self._text_bytes > self._bytes_max:
             self.overflowed = True
             self.pieces = []
@@ -115,6 +135,9 @@ class Sent:
             event = _event.decode(payload)
         except msgspec.DecodeError:
             return  # no chunk: the view has passed over it as well
+        self._take_in(event)
+
+    def _take_in(self, event: _Event) -> None:
         if not self.id:
             self.id, self.created, self.model = event.id, event.created, event.model
         if event.usage is not UNSET and event.usage != b"null":

@@ -31,6 +31,14 @@ class _Document(msgspec.Struct):
 _document = msgspec.json.Decoder(_Document)
 
 
+def usage_in(document: bytes) -> Usage:
+    """The usage that a whole answer tells. Raises EngineError."""
+    try:
+        return _document.decode(document).usage.noun()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise EngineError("the engine sent an answer that cannot be read") from None
+
+
 class _Failure(msgspec.Struct):
     message: str = "the engine failed"
 
@@ -261,12 +269,8 @@ class DocumentView(Tracking):
 
     def document(self, data: bytes) -> None:
         """The engine's answer, of which only the usage is read. Raises EngineError."""
-        try:
-            usage = _document.decode(data).usage
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise EngineError("the engine sent an answer that cannot be read") from None
+        usage = self._job_usage[0] = self._total = usage_in(data)
         self._document = data
-        self._job_usage[0] = self._total = usage.noun()
         self.events_seen = max(1, usage.completion_tokens)
 
     def end(self) -> bytes:
