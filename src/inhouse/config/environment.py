@@ -22,6 +22,7 @@ PREFIX = "INHOUSE_"
 RESERVED: dict[str, str] = {
     "INHOUSE_CONFIG": "the file to read, when `--config` does not name one",
     "INHOUSE_CACHE": "the folder of what `inhouse engine build` compiles, in place of `$XDG_CACHE_HOME/inhouse`",
+    "INHOUSE_ENGINE_FOLDER": "the folder of a llama-server and its `build.json`: used in place of builds of one's own",
     "INHOUSE_API_KEY": "the key that `inhouse chat` and `inhouse models` present",
     "INHOUSE_BASE_URL": "the gateway that `inhouse chat` and `inhouse models` speak to",
 }

@@ -135,7 +135,12 @@ def main(args: list[str]) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
 
-    import xllamacpp
+    try:
+        import xllamacpp
+    except ImportError as error:  # os._exit: the thread above holds standard input
+        print(f"error: the engine in the package cannot be loaded ({error}): pip install xllamacpp", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(LOAD_FAILED)
 
     settings = parameters(flags, xllamacpp)
     try:

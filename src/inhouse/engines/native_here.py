@@ -25,15 +25,17 @@ class Built:
 
 def found(cache: Path, recipe: Recipe) -> Built | None:
     """The build of this recipe, where it has been made and checked, with the changes that are made today."""
-    folder = cache / recipe.folder
+    built = _in(cache / recipe.folder)
+    return built if built is not None and built.told.get("edits", "") in (None, digest()) else None
+
+
+def _in(folder: Path) -> Built | None:
     try:
         told = json.loads((folder / "build.json").read_text())
     except (OSError, ValueError):
         return None
     program = folder / PROGRAM
-    if not isinstance(told, dict) or told.get("edits", "") not in (None, digest()) or not os.access(program, os.X_OK):
-        return None
-    return Built(program, told)
+    return Built(program, told) if isinstance(told, dict) and os.access(program, os.X_OK) else None
 
 
 def cache_here(environ: Mapping[str, str]) -> Path:
@@ -57,7 +59,12 @@ def recipe_here(hardware: Hardware, *, portable: bool = False) -> Recipe:
 
 
 def built_here(hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
-    """The build that would be used: the one for this CPU before a portable one; None where there is none."""
+    """The build that would be used: the one for this CPU before a portable one; None where there is none.
+
+    A container's image brings its own along, and says where by `INHOUSE_ENGINE_FOLDER`: nothing else is looked for.
+    """
+    if given := environ.get("INHOUSE_ENGINE_FOLDER", ""):
+        return _in(Path(given))
     try:
         cache = cache_here(environ)
         if not any(cache.glob("llama.cpp-*")):
