@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from inhouse.config import load
+from inhouse.deploy.compose.tree import compose
 from inhouse.deploy.helm.chart import chart
 from inhouse.deploy.profiles import PROFILES, text
 from inhouse.deploy.site import Site
@@ -14,6 +15,8 @@ from inhouse.deploy.write import write
 
 CHARTS = ("enterprise", "gpu-cluster", "kserve", "sidecar")
 """Of these stacks the charts are on file too."""
+ONE_MACHINE = ("cpu", "init-gpu-team", "init-laptop", "one-machine")
+"""Of these stacks the folders of Docker Compose are on file too."""
 TESTS = Path(__file__).parents[1] / "tests" / "deploy"
 
 
@@ -26,6 +29,8 @@ def main() -> None:
         write(tree(site), TESTS / "golden" / path.stem)
         if path.stem in CHARTS:
             write(chart(site), TESTS / "golden" / "helm" / path.stem)
+        if path.stem in ONE_MACHINE:
+            write(compose(site), TESTS / "golden" / "compose" / path.stem)
 
 
 if __name__ == "__main__":

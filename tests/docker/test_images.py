@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from inhouse import __version__
+from inhouse.cli.main import app
 from inhouse.config.environment import RESERVED
 from inhouse.deploy.inventory import Inventory, Object
 from inhouse.deploy.site import (
@@ -27,6 +29,7 @@ from inhouse.deploy.site import (
     HTTP_PORT,
     MODELS_FOLDER,
     STATE_FOLDER,
+    TLS_FOLDER,
     USER,
 )
 from inhouse.deploy.text import bare
@@ -43,6 +46,7 @@ STAGES = {
     for parent, name, text in re.findall(r"(?ms)^FROM (?:--platform=\S+ )?(\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", _TEXT)
 }
 """What each stage is made from, and its lines."""
+COMMANDS: Any = typer.main.get_command(app)
 IMAGES = ("gateway", "engine-cpu", "engine-cuda", "engine-transformers")
 
 
@@ -113,7 +117,7 @@ def test_ports_and_paths_are_those_of_manifests() -> None:
     for place in (STATE_FOLDER, MODELS_FOLDER, "/cache", CONFIG_FOLDER):
         assert f'"$root{place}"' in made
     mounts = {mount["mountPath"] for one in containers() for mount in one["volumeMounts"]}
-    assert mounts <= {STATE_FOLDER, MODELS_FOLDER, "/cache", CONFIG_FOLDER, "/tmp", "/dev/shm"}
+    assert mounts <= {STATE_FOLDER, MODELS_FOLDER, "/cache", CONFIG_FOLDER, "/tmp", "/dev/shm", TLS_FOLDER}
 
 
 def test_commands_of_manifests_are_there() -> None:
@@ -130,7 +134,7 @@ def test_commands_of_manifests_are_there() -> None:
     for one in containers():
         assert one.get("command", ["inhouse"])[0] in ("inhouse", *llama.program, *transformers.program)
         if "command" not in one:
-            assert one["args"][0] in ("serve", "pull")
+            assert one["args"][0] in COMMANDS.commands
 
 
 def test_the_context_has_the_source_and_nothing_else() -> None:

@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "inhouse render --diff ./manifests",
     "inhouse render --target kserve --check",
     "inhouse render --target helm --out ./chart",
+    "inhouse render --target compose --out ./machine",
 )
 
 
@@ -31,7 +32,8 @@ def render(
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="kubernetes, kserve or knative, else `deploy.target` of the stack; or a form: helm."
+            metavar="NAME",
+            help="kubernetes, kserve or knative, else `deploy.target` of the stack; or a form: compose or helm.",
         ),
     ] = None,
     only: Annotated[
@@ -51,7 +53,8 @@ def render(
     """Render the installation on Kubernetes.
 
     The same inhouse.yaml that serves on one machine, as a kustomize tree: a base, and overlays for a trial and for
-    production, or as a Helm chart of the same objects. The same stack renders the same bytes.
+    production; or as a Helm chart of the same objects, or as a folder of Docker Compose for one machine. The same
+    stack renders the same bytes.
     """
     from inhouse.config import read
     from inhouse.deploy.site import Site
@@ -61,7 +64,7 @@ def render(
     site = Site(reading.stack)
     files = _files(site, reading, form)
     if check:
-        _check(site, as_json)
+        _check(site, form, as_json)
     elif against is not None:
         _diff(files, against, as_json)
     elif out is not None:
@@ -152,10 +155,10 @@ def _diff(files: tuple[File, ...], folder: Path, as_json: bool) -> None:
     raise typer.Exit(1 if lines else 0)
 
 
-def _check(site: Site, as_json: bool) -> None:
-    from inhouse.deploy.tree import findings
+def _check(site: Site, form: str | None, as_json: bool) -> None:
+    from inhouse.deploy.forms import findings
 
-    found = findings(site)
+    found = findings(site, form)
     if as_json:
         rows = [{"rule": finding.rule, "message": finding.message} for finding in found]
         typer.echo(json.dumps({"ok": not rows, "findings": rows}, indent=2))

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from inhouse.config.compose import ComposeSpec
 from inhouse.config.deploy_parts import GitopsSpec, MeshSpec, ObserveSpec, SecretsSpec, StateSpec, TrafficSpec
 from inhouse.config.fields import Count, Duration, MaybeCount, Section, Size, setting
 from inhouse.config.scaling import ScalingSpec
@@ -131,6 +132,7 @@ class DeploySpec(Section):
     state: StateSpec = Field(default_factory=StateSpec, description="Stores that are made beside the gateways.")
     secrets: SecretsSpec = Field(default_factory=SecretsSpec, description="Where keys and passwords come from.")
     observe: ObserveSpec = Field(default_factory=ObserveSpec, description="Who reads the metrics.")
+    compose: ComposeSpec = Field(default_factory=ComposeSpec, description="The installation by Docker Compose.")
     mesh: MeshSpec = Field(default_factory=MeshSpec, description="Encryption inside the cluster.")
     gitops: GitopsSpec = Field(default_factory=GitopsSpec, description="Who applies the tree.")
 

@@ -92,7 +92,7 @@ def one_pod(site: Site, lane: Lane) -> dict[str, Any]:
         site,
         containers=[gateway.container(site)],
         volumes=[*gateway.volumes(site), *_volumes(site, lane)],
-        init=[*_init(site, lane), engine],
+        init=[*fetching(site, lane), engine],
         recreate=True,
         beside=lane.spec.deploy.placement,
     )
@@ -215,7 +215,7 @@ def template(site: Site, lane: Lane, *, role: str = "") -> dict[str, Any]:
         pod["resourceClaims"] = [{"name": "gpus", "resourceClaimTemplateName": f"{lane.name}-gpus"}]
     pod |= {
         "initContainers": [
-            *_init(site, lane),
+            *fetching(site, lane),
             *([certificates.door(site, lane)] if _has_door(site, lane, start) else []),
         ],
         "containers": [_container(site, lane, start)],
@@ -284,7 +284,7 @@ def _resources(lane: Lane) -> dict[str, Any]:
     return found
 
 
-def _init(site: Site, lane: Lane) -> list[Any]:
+def fetching(site: Site, lane: Lane) -> list[Any]:
     """Fetches the weights before the engine starts: whole, checked, once for all that share the volume."""
     if lane.spec.deploy.weights_image:
         return []

@@ -158,6 +158,10 @@ class Site:
         """The headless Service of a model's pods; KServe has one by the model's own name."""
         return lane.name if self.target == "kubernetes" else f"{lane.name}-pods"
 
+    def host(self, service: str) -> str:
+        """By what name a Service of the installation is reached."""
+        return f"{service}.{self.namespace}.svc"
+
     def endpoint(self, lane: Lane) -> str:
         """Where the gateway finds the engines of a model: pods, never the address of a Service."""
         if self.sidecar:

@@ -21,10 +21,10 @@ def settings(site: Site) -> dict[str, Any]:
     """`store` as the gateway in the cluster reads it, where the stores are made here."""
     made, found = site.stack.deploy.state, site.stack.store.model_dump(exclude_unset=True)
     if made.redis == "trial":
-        found["redis"] = {"url": f"redis://{site.name}-redis.{site.namespace}.svc:{REDIS_PORT}/0"}
+        found["redis"] = {"url": f"redis://{site.host(f'{site.name}-redis')}:{REDIS_PORT}/0"}
     if made.postgres != "none":
         host = f"{site.name}-postgres" + ("-rw" if made.postgres == "cloudnative-pg" else "")
-        url = f"postgresql://inhouse@{host}.{site.namespace}.svc:{POSTGRES_PORT}/inhouse"
+        url = f"postgresql://inhouse@{site.host(host)}:{POSTGRES_PORT}/inhouse"
         found["postgres"] = {"url": url, "password": f"env:{PASSWORD}"}
     return found
 
@@ -56,10 +56,10 @@ def stores(site: Site) -> Iterator[Any]:
         yield _cluster(site)
 
 
-def _redis(site: Site) -> Iterator[Any]:
-    name = f"{site.name}-redis"
+def redis_container() -> dict[str, Any]:
+    """Redis' own, as every target has it."""
     flags = ["--appendonly", "yes", "--appendfsync", "everysec", "--dir", "/data", "--protected-mode", "no"]
-    container = {
+    return {
         "name": "redis",
         "image": REDIS_IMAGE,
         "command": ["valkey-server"],
@@ -70,21 +70,22 @@ def _redis(site: Site) -> Iterator[Any]:
         "securityContext": pods.container_security(),
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
+
+
+def _redis(site: Site) -> Iterator[Any]:
     sentence = "For a trial: one pod, no password; only gateways reach it."
-    yield from _stateful(site, name, "redis", REDIS_PORT, container, [], sentence)
+    yield from _stateful(site, f"{site.name}-redis", "redis", REDIS_PORT, redis_container(), [], sentence)
 
 
-def _postgres(site: Site) -> Iterator[Any]:
-    name = f"{site.name}-postgres"
-    given = password(site)
-    container = {
+def postgres_container() -> dict[str, Any]:
+    """PostgreSQL's own, as every target has it, but for its password."""
+    return {
         "name": "postgres",
         "image": POSTGRES_IMAGE,
         "env": [
             {"name": "POSTGRES_USER", "value": "inhouse"},
             {"name": "POSTGRES_DB", "value": "inhouse"},
             {"name": "PGDATA", "value": "/data/pg"},
-            given,
         ],
         "ports": [{"name": "postgres", "containerPort": POSTGRES_PORT}],
         "readinessProbe": {"exec": {"command": ["pg_isready", "-U", "inhouse"]}, "periodSeconds": 5},
@@ -96,6 +97,12 @@ def _postgres(site: Site) -> Iterator[Any]:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         ],
     }
+
+
+def _postgres(site: Site) -> Iterator[Any]:
+    name = f"{site.name}-postgres"
+    container = postgres_container()
+    container["env"].append(password(site))
     scratch = [{"name": name, "emptyDir": {"sizeLimit": "64Mi"}} for name in ("run", "tmp")]
     sentence = "For a trial: one pod, no copies; take deploy.state.postgres: cloudnative-pg for work."
     yield from _stateful(site, name, "postgres", POSTGRES_PORT, container, scratch, sentence, user=_POSTGRES_USER)

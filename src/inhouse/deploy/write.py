@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inhouse.deploy import steps
+from inhouse.deploy.compose.watch import ALLOY_HEAD
 from inhouse.deploy.helm import pages
 from inhouse.deploy.tree import HEAD, File
 from inhouse.errors import RenderError
@@ -68,7 +69,7 @@ def _stale(files: Sequence[File], folder: Path) -> list[Path]:
     return [path for path in found if _ours(path)]
 
 
-_HEADS = (HEAD, steps.HEAD, *pages.HEADS)
+_HEADS = (HEAD, steps.HEAD, ALLOY_HEAD, *pages.HEADS)
 
 
 def _ours(path: Path) -> bool:

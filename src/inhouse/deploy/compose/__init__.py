@@ -1,0 +1,1 @@
+"""The stack on one machine, by Docker Compose: one pure file per part."""
