@@ -159,7 +159,7 @@ def test_a_refusal_elsewhere_is_told_as_it_was(doors: list[Gateway]) -> None:
     assert failed.status == "failed"
     assert "nope" in failed.error.message
     with pytest.raises(httpx2.HTTPStatusError, match="404"):
-        _posted(doors[1], {"last-event-id": "no}such*thing:4"}).raise_for_status()
+        posted(doors[1], {"last-event-id": "no}such*thing:4"}).raise_for_status()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
@@ -226,7 +226,7 @@ def test_redis_is_killed_and_comes_back_in_the_middle_of_an_answer(tmp_path: Pat
         log = redis.folder / "appendonlydir" / _log_of(redis.folder)
         log.write_bytes(log.read_bytes()[:half])  # what it had not written yet
         seen += events(doors[0], {"last-event-id": seen[-1][0]}, most=20)
-        reply = _posted(doors[1], {"last-event-id": seen[-1][0]})
+        reply = posted(doors[1], {"last-event-id": seen[-1][0]})
         assert reply.status_code == 503
         assert reply.json()["error"]["code"] == "state_unavailable"
         assert doors[1].get("/health/ready")["stores"]["kept"] == "away"
@@ -296,7 +296,7 @@ def _refused(act: Any) -> int:
     return 200
 
 
-def _posted(door: Gateway, headers: dict[str, str]) -> httpx2.Response:
+def posted(door: Gateway, headers: dict[str, str]) -> httpx2.Response:
     own = {"authorization": f"Bearer {KEY}"} | headers
     return httpx2.post(f"{door.url}/v1/chat/completions", headers=own, timeout=30)
 

@@ -44,18 +44,16 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer as it stands in Redis. `events`: number and event, None for the end."""
+    """An answer as it stands in Redis."""
 
     state: str
     late: int
     count: int
-    background: bool
     cancelled: bool
     api: str
     shown: bytes
     status: int
     refusal: bytes
-    events: list[tuple[int, bytes | None]]
 
     @property
     def over(self) -> bool:
@@ -93,18 +91,17 @@ class KeptShelf:
         return answer[0].decode(), int(answer[1])
 
     # everybody's
-    def look(self, id: str, tenant: str, *, following: bool = False, first: int = 0, events: bool = False) -> Run:
+    def look(self, id: str, tenant: str, *, following: bool = False) -> Run:
         """Answers with what `seen` reads."""
-        return self._run("look", id, tenant, self._grace_ms, int(following), first, _READ_AT_ONCE if events else 0)
+        return self._run("look", id, tenant, self._grace_ms, int(following))
 
     @staticmethod
     def seen(answer: Any) -> Seen | None:
         """None: this tenant has no such answer."""
         if not answer:
             return None
-        state, late, count, background, cancelled, api, shown, status, refusal, entries = answer
-        flags = background == b"1", cancelled == b"1"
-        return Seen(state.decode(), late, count, *flags, api.decode(), shown, int(status), refusal, _events(entries))
+        state, late, count, cancelled, api, shown, status, refusal = answer
+        return Seen(state.decode(), late, count, cancelled == b"1", api.decode(), shown, int(status), refusal)
 
     def give_up(self, id: str, count: int, status: int, refusal: bytes, events: Sequence[bytes]) -> Run:
         """Ends one whose maker is gone, unless it has changed since it had `count` events."""
@@ -119,7 +116,7 @@ class KeptShelf:
         return self._run("remove", id, tenant, self._keep_ms + self._lease_ms)
 
     async def wait(self, client: Commands, id: str, first: int, block_s: float) -> list[tuple[int, bytes | None]]:
-        """The event `first` and what follows it; waits for it, `block_s` at most."""
+        """The event `first` and what follows it, with their numbers, None for the end; waits `block_s` at most."""
         key, after = self._keys(id)[1], f"{first}-0"
         words = ("COUNT", _READ_AT_ONCE, "BLOCK", max(1, int(block_s * 1000)), "STREAMS", key, after)
         found = await client.execute_command("XREAD", *words)
