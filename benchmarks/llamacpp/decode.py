@@ -55,7 +55,8 @@ def _row(settings: Settings, program: Path, title: str, name: str, file: Path, n
     can, rates = [_bandwidth(program, settings.threads)], []
     with subjects.engine(settings, name, file, 1, native) as running:
         for number in range(settings.rounds):
-            rates.append(1000 / running.run(Work(1, 1, TOKENS, LETTERS, past_the_end=True), number).gap_ms)
+            gaps_s = running.run(Work(1, 1, TOKENS, LETTERS, past_the_end=True), number).gaps_s
+            rates.append(len(gaps_s) / sum(gaps_s))
             can.append(_bandwidth(program, settings.threads))
     read = [rate * model_bytes / 1e9 for rate in rates]
     values = {"read": median(read), "can be read": median(can)}

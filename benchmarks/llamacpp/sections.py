@@ -9,7 +9,7 @@ from benchmarks.llamacpp import subjects, taken
 from benchmarks.llamacpp.settings import Settings
 from benchmarks.llamacpp.subjects import GATEWAY, PACKAGE, PYTHON, SERVER, Running
 from benchmarks.llamacpp.taken import Taken, verdict
-from benchmarks.rig.errors import SkippedError
+from benchmarks.rig.errors import FailedError, SkippedError
 from benchmarks.rig.tables import Table
 
 BUILT = "built here"
@@ -69,6 +69,8 @@ def peers(settings: Settings, say: Callable[[str], None]) -> Table:
                 taken.take(settings, [running], streams, seen, say)
         except SkippedError as absent:
             table.notes.append(f"left out: {absent}")
+        except FailedError as failed:
+            table.notes.append(f"failed, and what it was not asked for any more is left out: {failed}")
     table.rows = taken.rows(seen)
     return table
 

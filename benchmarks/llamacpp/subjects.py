@@ -100,7 +100,7 @@ def python_server(settings: Settings, weights: Path) -> Iterator[Running]:
     command = [environments.program(PYTHON, "python", settings.cache), "-m", "llama_cpp.server"]
     command += ["--model", str(weights), "--model_alias", MODEL, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--n_ctx", str(CONTEXT_TOKENS), "--n_threads", str(settings.threads)]
-    command += ["--n_threads_batch", str(settings.threads)]
+    command += ["--n_threads_batch", str(settings.threads), "--interrupt_requests", "false"]  # by each that comes
     with _started(settings, PYTHON, command, port, path="/v1/models") as running:
         yield running
 
