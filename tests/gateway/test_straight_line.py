@@ -58,6 +58,7 @@ class Engine:
         self.asked: list[str] = []
         self.heard: set[str] = set()
         self.news = asyncio.Event()
+        self.gate = asyncio.Event()
         self._lines: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
@@ -114,6 +115,8 @@ class Engine:
             self.news.set()
             return False
         else:
+            if wanted == "gated":
+                await self.gate.wait()
             cut = wanted == "breaks" and not again
             if "id" in wanted or not ask.get("stream"):
                 body = b"".join(pieces)
@@ -267,6 +270,8 @@ class Lines:
     """How many requests went the straight line."""
 
     number: int = 0
+    read: int = 0
+    """Reads from clients."""
 
 
 @pytest.fixture
@@ -278,7 +283,14 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
         counted.number += line is not None
         return line
 
+    received = GatewayProtocol.data_received
+
+    def reading(self: GatewayProtocol, data: bytes) -> None:
+        counted.read += 1
+        received(self, data)
+
     monkeypatch.setattr(exchange, "set_off", counting)
+    monkeypatch.setattr(GatewayProtocol, "data_received", reading)
     return counted
 
 
@@ -352,4 +364,26 @@ async def test_a_limit_of_time(tmp_path: Path, lines: Lines) -> None:
             answer = await answer_of(reader)
         assert answer.startswith(b"HTTP/1.1 504"), answer
         assert (lines.number, parts.quotas.held, parts.lanes["m"].turns.queue.serving) == (1, 0, 0)
+        writer.close()
+
+
+async def test_requests_that_are_sent_ahead(tmp_path: Path, lines: Lines) -> None:
+    """Each gets its own answer in its turn, also one without a body, and one whose body came in pieces."""
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await warm_up(reader, writer)
+        lines.number = 0
+        usual = request("gated", stream=False)
+        empty = re.sub(rb"content-length: \d+\r\n\r\n.*", b"content-length: 0\r\n\r\n", usual, flags=re.DOTALL)
+        async with asyncio.timeout(DEADLINE_S):
+            for data in (usual, usual[:-9], usual[-9:] + empty + usual):
+                seen = lines.read
+                writer.write(data)
+                while lines.read == seen:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            engine.gate.set()
+            found = [(await answer_of(reader)).split()[1] for _ in range(4)]
+        assert found == [b"200", b"200", b"400", b"200"]
+        assert lines.number >= 1
+        assert (parts.quotas.held, parts.lanes["m"].turns.queue.serving) == (0, 0)
         writer.close()

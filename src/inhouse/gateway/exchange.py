@@ -118,7 +118,8 @@ class Exchange:
     # the connection calls these
     def run(self) -> None:
         """It goes the straight line where it can; else a task answers."""
-        if self._body_whole and self.head.usual and not self._paused and self._set_off(self._body[0]):
+        in_one_piece = self._body_whole and len(self._body) == 1 and self._body_error is None
+        if in_one_piece and self.head.usual and not self._paused and self._set_off(self._body[0]):
             self._wire.under_way(self)
         else:
             self.carry(answer(self._parts, self))
