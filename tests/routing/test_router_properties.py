@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -274,3 +274,35 @@ def test_any_memory(learnt: list[tuple[bytes, int]], leaves: int) -> None:
     assert index.join() == bits[leaves]
     for text, _ in learnt:
         assert not any(holders & bits[leaves] for holders, _ in index.match(chain(text), len(text)))
+
+
+@settings(deadline=None)
+@given(
+    policy=st.sampled_from(("prefix", "least-load")),
+    agreed=st.booleans(),
+    figures=st.lists(
+        st.tuples(st.integers(1, 6), st.none() | st.integers(0, 8), st.none() | st.sampled_from((0.0, 0.3, 1.0))),
+        min_size=2,
+        max_size=5,
+    ),
+    prompts=st.lists(TEXTS, max_size=20),
+)
+def test_the_quick_pick_is_that_of_the_policies(
+    policy: PolicyName, agreed: bool, figures: list[tuple[int, int | None, float | None]], prompts: list[bytes]
+) -> None:
+    """Whom, why, and with what scores: as where the candidates are sifted, which nobody here falls through."""
+    router = Router(RouterSettings(policy=policy, prefix_agreed=agreed, queueing_max=100))
+    endpoints = tuple(
+        Endpoint(f"e{at}", slots=slots, running=running, kv_used=used, observed_s=0.0)
+        for at, (slots, running, used) in enumerate(figures)
+    )
+    for prompt in prompts:
+        quick = router.pick(RouteAsk(prompt), endpoints, 1.0)
+        sifted = router.pick(RouteAsk(prompt, excluded=frozenset(("nobody",))), endpoints, 1.0)
+        assert quick is not None
+        assert sifted is not None
+        assert (quick.endpoint_id, quick.reason) == (sifted.endpoint_id, sifted.reason)
+        assert list(quick.scores) == pytest.approx(list(sifted.scores))
+        assert (list(quick.names), list(quick.loads)) == (list(sifted.names), list(sifted.loads))
+        assert quick.prefixes == sifted.prefixes
+        router.started(quick, 1.0)
