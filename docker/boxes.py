@@ -70,8 +70,8 @@ class Docker:
 class DockerBox:
     def __init__(self, by: str, id: str, port: int) -> None:
         self.by, self.id = by, id
-        published = said(by, "port", id, str(port)).splitlines()[0]
-        self.url = f"http://{published}"
+        asked = subprocess.run([by, "port", id, str(port)], capture_output=True, text=True, check=False)
+        self.url = "".join(f"http://{place}" for place in asked.stdout.splitlines()[:1])  # none, where it has ended
 
     def inside(self, *argv: str) -> tuple[int, str]:
         """A command beside the one that runs: its exit status, and what it says."""
