@@ -10,7 +10,9 @@ import pytest
 
 from inhouse.engines.native_edits import EDITS, edited
 
-FILE = EDITS[0].file
+FILE = EDITS[1].file
+ROOT = "CMakeLists.txt"
+CMAKE = "add_subdirectory(ggml)\nadd_subdirectory(src)\nadd_subdirectory(common)\n"
 # ggml_barrier of b11549, and around it as little as it takes to compile
 SOURCE = """
 #define _GNU_SOURCE
@@ -105,7 +107,7 @@ def compiled_and_run(folder: Path, source: str) -> dict[str, float]:
 
 def test_threads_that_wait_sleep_and_none_is_forgotten(tmp_path: Path) -> None:
     """Nobody passes before all have come, nobody stays behind; while one is late by 0.4 s the others use nothing."""
-    made = edited({FILE: SOURCE})
+    made = edited({FILE: SOURCE, ROOT: CMAKE})
     assert made is not None
     found = compiled_and_run(tmp_path, made[FILE])
     assert found["wrong"] == 0
@@ -114,7 +116,7 @@ def test_threads_that_wait_sleep_and_none_is_forgotten(tmp_path: Path) -> None:
 
 def test_edits_are_made_once() -> None:
     """A build that goes on finds its source edited."""
-    once = edited({FILE: SOURCE})
+    once = edited({FILE: SOURCE, ROOT: CMAKE})
     assert once is not None
     assert edited(once) == once
 
@@ -123,3 +125,12 @@ def test_edits_are_made_once() -> None:
 def test_another_source_is_left_alone(texts: dict[str, str]) -> None:
     """No file, other text, or a text that stands there twice."""
     assert edited(texts) is None
+
+
+def test_only_what_back_ends_share_is_a_library() -> None:
+    """From the program's own parts on, and only where the setting is given."""
+    made = edited({FILE: SOURCE, ROOT: CMAKE})
+    assert made is not None
+    ggml, _, rest = made[ROOT].partition("if (LLAMA_STATIC_ABOVE_GGML)")
+    assert ggml == "add_subdirectory(ggml)\n"
+    assert rest.splitlines() == ["", "    set(BUILD_SHARED_LIBS OFF)", "endif()", *CMAKE.splitlines()[1:]]

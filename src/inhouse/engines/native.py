@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inhouse.engines.cpu import Cpu
+from inhouse.engines.native_edits import STATIC
 from inhouse.errors import EngineBuildError
 
 PROGRAM = "llama-server"
@@ -40,8 +41,6 @@ _COMMON = (
     "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_COMMIT=sdist",
     "-DCMAKE_EXE_LINKER_FLAGS=-s",  # 12 MB in place of 149
-    "-DCMAKE_SHARED_LINKER_FLAGS=-s",
-    "-DCMAKE_MODULE_LINKER_FLAGS=-s",
 )
 _NATIVE = ("-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=ON")
 _PORTABLE = (
@@ -49,6 +48,9 @@ _PORTABLE = (
     "-DGGML_NATIVE=OFF",
     "-DGGML_BACKEND_DL=ON",
     "-DGGML_CPU_ALL_VARIANTS=ON",
+    f"-D{STATIC}=ON",
+    "-DCMAKE_SHARED_LINKER_FLAGS=-s -Wl,-Bsymbolic",  # templates of one library must not stand in for another's
+    "-DCMAKE_MODULE_LINKER_FLAGS=-s -Wl,-Bsymbolic",
     "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",  # its libraries lie beside it wherever it is moved
 )
 _STEP = re.compile(rb"\[(\d+)/(\d+)\] ")

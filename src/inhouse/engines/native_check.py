@@ -28,6 +28,10 @@ _ASK = json.dumps(
         "temperature": 0,
     }
 ).encode()
+_WRONG = json.dumps(
+    {"model": "check", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, "grammar": "root ::= ((("}
+).encode()
+"""What llama-server refuses by throwing: where exceptions are lost on their way, it ends."""
 
 
 def check(program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: float = TRY_S) -> str:
@@ -77,6 +81,10 @@ async def _answer(spec: Spec, try_s: float) -> str:
                 raise EngineBuildError(f"{_which(spec)} did not start: {reason}")
             reply = await pool.request(b"POST", b"/v1/chat/completions", _ASK, patient=True)
             body = await reply.read(BYTES_MAX)
+            refused = await pool.request(b"POST", b"/v1/chat/completions", _WRONG, patient=True)
+            await refused.read(BYTES_MAX)
+            if refused.status != 400:
+                raise EngineBuildError(f"{_which(spec)} answers {refused.status} to what is wrong, where 400 is right")
             return str(json.loads(body)["choices"][0]["message"]["content"])
         except (EngineError, ValueError, LookupError) as error:
             raise EngineBuildError(f"{_which(spec)} did not answer: {error}") from None

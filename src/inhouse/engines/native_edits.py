@@ -4,6 +4,9 @@ Its own threads (a build without OpenMP) meet after every operation, and whoever
 full speed, without end. Where a thread has been put off its core, by a neighbour or by a container's limit of CPU time,
 the others burn the very time that it waits for. OpenMP's threads, in the engine of the package, sleep after a while;
 with the edit these do so too.
+
+Of a portable build only the back ends and what they share are libraries: each library made by zig has a C++ run time of
+its own, so an exception that leaves one is not known in another, and llama-server throws many.
 """
 
 from __future__ import annotations
@@ -53,9 +56,17 @@ static void ggml_barrier_wake(atomic_int * value) { (void) value; }
 #endif
 
 """
+_ROOT = "CMakeLists.txt"
+STATIC = "LLAMA_STATIC_ABOVE_GGML"
+"""A setting of cmake that an edit makes: what uses the back ends is one program."""
 _CPU = "ggml/src/ggml-cpu/ggml-cpu.c"
 _BARRIER = "void ggml_barrier(struct ggml_threadpool * tp) {\n"
 EDITS = (
+    Edit(
+        _ROOT,
+        "add_subdirectory(src)\n",
+        f"if ({STATIC})\n    set(BUILD_SHARED_LIBS OFF)\nendif()\nadd_subdirectory(src)\n",
+    ),
     Edit(_CPU, _BARRIER, _SLEEPERS + _BARRIER),
     Edit(
         _CPU,
