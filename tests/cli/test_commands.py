@@ -163,7 +163,8 @@ def test_config_check_of_an_engine_that_may_go_wrong(inhouse: Any, tmp_path: Pat
 def test_config_show(inhouse: Any) -> None:
     done = inhouse("config", "show", INHOUSE_GATEWAY__PORT="9000")
     assert done.stdout.startswith("# file: none\nmodels:\n  demo:\n")
-    assert [line.split() for line in done.stdout.splitlines() if line.split()[0] == "port:"] == [
+    gateway = done.stdout.partition("\ngateway:\n")[2].partition("\nauth:\n")[0]
+    assert [line.split() for line in gateway.splitlines() if line.split()[0] == "port:"] == [
         ["port:", "9000", "#", "INHOUSE_GATEWAY__PORT"]
     ]
     shown = json.loads(inhouse("config", "show", "--json").stdout)

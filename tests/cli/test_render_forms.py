@@ -69,4 +69,4 @@ def test_a_target_that_is_none_is_refused_with_those_that_are(inhouse: Any, stac
     """Makers of pods and forms alike."""
     done = inhouse("render", "--target", "nomad", "-c", stack)
     assert done.returncode == 2
-    assert "known are: kubernetes, kserve, knative, helm" in done.stderr
+    assert "known are: kubernetes, kserve, knative, compose, helm" in done.stderr

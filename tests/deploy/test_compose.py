@@ -17,7 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from inhouse.cli.main import app
+from inhouse.cli.commands import app_of
 from inhouse.config import load
 from inhouse.deploy.compose.rules import RULES, lint
 from inhouse.deploy.compose.tree import compose, plain
@@ -221,7 +221,7 @@ def test_every_rule_is_tried() -> None:
 def test_the_command_writes_checks_and_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--target compose` is a form like the others: to print, to write, to compare, to check."""
     monkeypatch.setenv("INHOUSE_CONFIG", str(HERE / "stacks" / "one-machine.yaml"))
-    run, target = CliRunner().invoke, ["render", "--target", "compose"]
+    run, app, target = CliRunner().invoke, app_of(), ["render", "--target", "compose"]
     done = run(app, [*target, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "compose.yaml").read_text() == compose(site("one-machine"))[1].text

@@ -19,7 +19,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from inhouse import __version__
-from inhouse.cli.main import app
+from inhouse.cli.commands import app_of
 from inhouse.config.environment import RESERVED
 from inhouse.deploy.inventory import Inventory, Object
 from inhouse.deploy.site import (
@@ -46,7 +46,7 @@ STAGES = {
     for parent, name, text in re.findall(r"(?ms)^FROM (?:--platform=\S+ )?(\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", _TEXT)
 }
 """What each stage is made from, and its lines."""
-COMMANDS: Any = typer.main.get_command(app)
+COMMANDS: Any = typer.main.get_command(app_of())
 IMAGES = ("gateway", "engine-cpu", "engine-cuda", "engine-transformers")
 
 
