@@ -161,7 +161,7 @@ async def test_a_worker_cut_off_from_redis(pool: Pool, redis: Service) -> None:
 
 
 async def test_a_gateway_cut_off_from_redis_for_a_moment(pool: Pool, redis: Service) -> None:
-    """Shorter than a lease: its streams stand still and go on."""
+    """Shorter than a lease: its streams stand still and go on, and new ones are begun."""
     pool.settings = "lease: 3 s"
     with proxy_to(redis.port) as proxy:
         pool.worker(slots=8, tokens_per_s=40)
@@ -172,6 +172,7 @@ async def test_a_gateway_cut_off_from_redis_for_a_moment(pool: Pool, redis: Serv
             proxy.cut()
             proxy.heal()
             await streams.heard(100)
+        assert ask(gateway, post({**body_of("a", 8), "stream": False})).status == 200
         assert set(streams.outcomes) == {"whole"}, (streams.outcomes, streams.odd[:3])
         assert streams.failovers == 0
 

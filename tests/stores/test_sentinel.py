@@ -44,9 +44,9 @@ def test_a_queue_outlasts_a_failover(tmp_path: Path) -> None:
     with watched(tmp_path) as servers, contextlib.ExitStack() as exits:
         pool = Pool(tmp_path, servers.second, exits)
         pool.url, pool.settings = servers.url, "lease: 3 s"
-        pool.worker(tokens_per_s=30)
+        pool.worker(tokens_per_s=20)
         gateway = pool.gateway()
-        asked = body_of("of the sea", 60)
+        asked = body_of("of the sea", 200)
         with Client(gateway) as client:
             client.send(post(asked))
             beginning = b""

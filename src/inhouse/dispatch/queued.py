@@ -320,7 +320,7 @@ class Queued:
             member.context_tokens = context_tokens
             member.touch()
         self._running_elsewhere = max(0, standing.running - self._running)
-        if slots and member.said != "ready":
+        if slots and (member.said != "ready" or member.doubted):
             member.enter("ready")
         elif not slots and member.said != "loading":
             member.enter("loading", "no worker is there")
