@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import redis as redis_client
 from pool import LEASE_S, Pool, Worker, chat, soon, until
 from queue_proxy import proxy_to
-from rawhttp import Answer, Client, ask, post
+from rawhttp import Answer, Client, ask, head, post
 from streams import Streams, body_of, words_of
 
+from inhouse.store.sqlite import SqliteStore
+from inhouse.tenancy.keys import Rights, mint
 from services import Service, redis_server
 
 
@@ -175,6 +178,28 @@ async def test_a_gateway_cut_off_from_redis_for_a_moment(pool: Pool, redis: Serv
         assert ask(gateway, post({**body_of("a", 8), "stream": False})).status == 200
         assert set(streams.outcomes) == {"whole"}, (streams.outcomes, streams.odd[:3])
         assert streams.failovers == 0
+
+
+def test_a_gateway_at_rest_cut_off_from_redis_for_a_moment(pool: Pool, redis: Service) -> None:
+    """Shorter than a lease: it doubts its workers meanwhile, and no longer than that."""
+    pool.settings = "lease: 30 s"
+    with proxy_to(redis.port) as proxy:
+        pool.worker()
+        pool.url = proxy.url
+        gateway = pool.gateway()
+        with SqliteStore(gateway.state_dir) as store:
+            key = mint(store, note="", rights=Rights(roles=frozenset({"operator"})), now=time.time()).key
+
+        def state() -> str:
+            listed = ask(gateway, head("GET", "/admin/endpoints", key=key))
+            return str(listed.json["endpoints"][0]["state"]) if listed.status == 200 else ""
+
+        until(lambda: state() == "ready", "the key holds")
+        proxy.cut()
+        until(lambda: state() == "unreachable", "it has noticed")
+        proxy.heal()
+        until(lambda: state() == "ready", "it is there again")
+        assert ask(gateway, post({**body_of("a", 8), "stream": False})).status == 200
 
 
 async def test_a_slow_redis(pool: Pool, redis: Service) -> None:
