@@ -145,6 +145,25 @@ def test_what_no_cluster_can_do_is_told(stack: dict[str, object], words: str) ->
         tree(Site(Stack(**stack)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("engine", "gpus", "image"),
+    [
+        ("llamacpp", 0, "r.example/ours/engine-cpu:7"),
+        ("llamacpp", 1, "r.example/ours/engine-cuda:7"),
+        ("transformers", 0, "r.example/ours/engine-transformers:7"),
+        ("vllm", 1, "vllm/vllm-openai:v0.30.0"),
+    ],
+)
+def test_images_of_ours_are_where_the_stack_says(engine: str, gpus: int, image: str) -> None:
+    """Those of others are where others lay them."""
+    source = FILE if engine == "llamacpp" else "hf://org/repo"
+    model = {"source": source, "engine": engine, "slots": 1, "deploy": {"gpus": gpus}}
+    where = {"registry": "r.example/ours", "tag": "7"}
+    stack = Stack(models={"chat": model}, deploy={"gateway": {"replicas": 1}} | where)  # type: ignore[arg-type]
+    (lane,) = Site(stack).lanes
+    assert launch(Site(stack), lane).image == image
+
+
 def test_names_of_models_become_names_of_objects_that_differ() -> None:
     """Names that look alike once the signs are gone, and long ones."""
     models = {name: {"source": FILE} for name in ("a/b", "a-b", "A:b", "x" * 100, "x" * 101)}

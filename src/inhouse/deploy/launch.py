@@ -91,8 +91,8 @@ def launch(site: Site, lane: Lane, *, role: str = "") -> Launch:
         )
     host, port = site.inner(lane)
     made = engine.argv(replica(lane), Address(host=host, port=port))
-    ours = "engine-cuda" if gpus_of(lane) else "engine-cpu"
-    image = site.image(ours) if lane.spec.engine == "llamacpp" else engine.image.name
+    ours = {"llamacpp": "engine-cuda" if gpus_of(lane) else "engine-cpu", "transformers": "engine-transformers"}
+    image = site.image(ours[lane.spec.engine]) if lane.spec.engine in ours else engine.image.name
     home = "/cache"
     env = [{"name": "HOME", "value": home}, {"name": "XDG_CACHE_HOME", "value": home}]
     env += [{"name": name, "value": value} for name, value in made.environment]
