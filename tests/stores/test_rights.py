@@ -13,7 +13,7 @@ import pytest
 import redis as client_of
 from clients import client_at
 from crowd import gateways, until
-from test_cache import ask
+from one_chat import ask
 from test_kept import BEGIN, CHAT, events, whole
 
 from fake_engine import fake_engine
