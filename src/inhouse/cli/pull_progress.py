@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def told_as_it_comes(name: str, *, as_json: bool) -> Iterator[Progress]:
         bar.clear()
 
 
-class _Told:
+class _Told(ABC):
     every_s = LINE_S
 
     def __init__(self, name: str) -> None:
@@ -78,8 +79,9 @@ class _Told:
             self._next_s = now + self.every_s
             self.show(done_bytes, total_bytes)
 
+    @abstractmethod
     def show(self, done_bytes: int, total_bytes: int | None) -> None:
-        raise NotImplementedError
+        """How far it is, as this kind says it."""
 
 
 class _Events(_Told):

@@ -28,7 +28,8 @@ from inhouse.wire.chat import (
 )
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.guard import check_no_nul, check_sampling
-from inhouse.wire.openai_chat import spread, usage_body
+from inhouse.wire.openai_chat import spread
+from inhouse.wire.openai_chat_answer import usage_body
 from inhouse.wire.views import Tracking, raise_failure
 
 PATH = b"/v1/completions"
