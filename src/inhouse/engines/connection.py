@@ -7,21 +7,18 @@ How requests are written and connections are kept: `http.py`.
 from __future__ import annotations
 
 import asyncio
-import re
-import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import httptools
 
+from inhouse.engines.known_head import KnownHead
+from inhouse.engines.tls import refusal_of
 from inhouse.errors import EngineError, EngineTimeout
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 BUFFER_BYTES_MAX = 256 * 1024
 _MISSES_MAX = 64
-_LENGTH = b"\r\ncontent-length: "
-_ODD = re.compile(rb"\r\n(connection|transfer-encoding|upgrade|trailer)\s*:|[^\r]\n|\n[ \t]")
-"""What makes a head one that is not known by its bytes."""
 
 
 class Sink(Protocol):
@@ -31,47 +28,6 @@ class Sink(Protocol):
 
     def done(self, error: Exception | None) -> None:
         """`error`: EngineError, or StaleConnectionError where the sink was there before the head."""
-
-
-class KnownHead:
-    """The head of whole answers, which is the same for each of an engine but for the length of the body: an answer that
-    comes whole in one read is known by its bytes, and the parser need not look at it again.
-
-    `misses`: how often in a row another head took the place of the one that was known.
-    """
-
-    __slots__ = ("_after", "_before", "misses")
-
-    def __init__(self) -> None:
-        self._before = self._after = b""
-        self.misses = 0
-
-    def body_in(self, data: bytes) -> bytes | None:
-        """The body, if `data` is this head and the whole body of one answer, and nothing else."""
-        before, after = self._before, self._after
-        if not before or not data.startswith(before):
-            return None
-        begin = len(before)
-        end = data.find(b"\r", begin, begin + 10)
-        if end < 0 or not data.startswith(after, end):
-            return None
-        digits, body = data[begin:end], data[end + len(after) :]
-        if not digits.isdigit() or int(digits) != len(body):
-            return None
-        self.misses = 0
-        return body
-
-    def learn(self, data: bytes) -> None:
-        """How an answer of status 200 begins that is kept alive and tells its length; another one is none to know."""
-        end = data.find(b"\r\n\r\n")
-        lines = data[: end + 2].lower()
-        if end < 0 or not lines.startswith(b"http/1.1 200 ") or lines.count(_LENGTH) != 1 or _ODD.search(lines):
-            return
-        begin = lines.index(_LENGTH) + len(_LENGTH)
-        stop = data.index(b"\r", begin)
-        if data[begin:stop].isdigit():
-            self.misses += 1
-            self._before, self._after = data[:begin], data[stop : end + 4]
 
 
 class Owner(Protocol):
@@ -397,14 +353,3 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = True
-
-
-def refusal_of(error: Exception) -> EngineError | None:
-    """What an engine's side says of our certificate; in TLS 1.3 it comes after our own handshake, as an alert."""
-    if not isinstance(error, ssl.SSLError) or "_ALERT_" not in (error.reason or ""):
-        return None
-    told = (error.reason or "").partition("_ALERT_")[2].replace("_", " ").lower()
-    return EngineError(
-        f"the engine does not accept our certificate: {told}; the model's `cert_file` and `key_file` in inhouse.yaml "
-        "name a certificate of an authority that the engine trusts, valid today and for clients"
-    )

@@ -18,8 +18,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inhouse.engines.connection import Connection, KnownHead, Reply, Sink, StaleConnectionError, refusal_of
-from inhouse.engines.tls import Kept
+from inhouse.engines.connection import Connection, Reply, Sink, StaleConnectionError
+from inhouse.engines.known_head import KnownHead
+from inhouse.engines.tls import Kept, refusal_of
 from inhouse.errors import EngineError, EngineTimeout
 
 

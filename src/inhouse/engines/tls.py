@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inhouse.errors import StackError
+from inhouse.errors import EngineError, StackError
 
 _LOOK_S = 1.0
 
@@ -123,3 +123,14 @@ def _server(files: Files) -> ssl.SSLContext:
 def _no_passphrase() -> str:
     """Nobody is there to be asked for one."""
     return ""
+
+
+def refusal_of(error: Exception) -> EngineError | None:
+    """What an engine's side says of our certificate; in TLS 1.3 it comes after our own handshake, as an alert."""
+    if not isinstance(error, ssl.SSLError) or "_ALERT_" not in (error.reason or ""):
+        return None
+    told = (error.reason or "").partition("_ALERT_")[2].replace("_", " ").lower()
+    return EngineError(
+        f"the engine does not accept our certificate: {told}; the model's `cert_file` and `key_file` in inhouse.yaml "
+        "name a certificate of an authority that the engine trusts, valid today and for clients"
+    )
