@@ -20,7 +20,8 @@ from inhouse.gateway import app, exchange
 from inhouse.gateway.lean import Config, ServerState
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
-from inhouse.pipeline_straight import Line, set_off
+from inhouse.pipeline_line import Line
+from inhouse.pipeline_straight import set_off
 from inhouse.store.audit_read import oldest
 from inhouse.store.ledger import UsageFilter
 from inhouse.store.ledger_sqlite import SqliteLedger

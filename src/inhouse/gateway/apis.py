@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
+import httptools
 from msgspec.structs import replace
 
 from inhouse.config import RequestsSpec
@@ -16,6 +18,8 @@ from inhouse.wire import completions, embeddings, errors, generate, messages, op
 from inhouse.wire.call import Call
 from inhouse.wire.lenient import leniently
 
+_RESUMING = frozenset({b"x-inhouse-resume", b"last-event-id"})
+"""Headers of streams that can be resumed: those are not hot (`background`)."""
 Parse = Callable[[bytes, RequestsSpec, str, float], Call]
 """(body, limits, request id in hex, seconds since the epoch) → Call. Raises BadRequest."""
 
@@ -90,3 +94,13 @@ APIS: dict[bytes, Api] = {
     b"/v1/messages": Api("messages", _messages, messages.render_error),
     b"/generate": Api("generate", _generate, _openai_error),
 }
+
+
+def hot_of(method: bytes, url: bytes, headers: list[tuple[bytes, bytes]]) -> Api | None:
+    """The hot endpoint that a request is for, however its path is written (RFC 9112, 3.2; RFC 3986, 6.2.2)."""
+    if method != b"POST" or any(name in _RESUMING for name, _ in headers):
+        return None
+    path = url.partition(b"?")[0]
+    if not path.startswith(b"/"):
+        path = httptools.parse_url(url).path or b""
+    return APIS.get(unquote_to_bytes(path) if b"%" in path else path)

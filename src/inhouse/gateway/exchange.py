@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from http import HTTPStatus
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from inhouse.admission.notices import Standing
@@ -24,22 +23,16 @@ from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMe
 from inhouse.gateway import timing
 from inhouse.gateway.apis import parsed
 from inhouse.gateway.head import Head
+from inhouse.gateway.response import DOCUMENT, EVENT_STREAM, JSON, STATUS_LINES, header_lines
 from inhouse.pipeline import answer, never_begun
-from inhouse.pipeline_straight import Line, plain_of, set_off
+from inhouse.pipeline_line import Line
+from inhouse.pipeline_straight import plain_of, set_off
 from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
 from inhouse.wire.openai_chat import PlainChat, plain_call
-
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_EVENT_STREAM = (
-    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-)
-_JSON = b"content-type: application/json\r\n"
-_DOCUMENT = STATUS_LINES[200] + b"%b" + _JSON + b"content-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n%b"
-"""As `_head` and `_respond` write it."""
 
 
 class Wire(Protocol):
@@ -244,7 +237,7 @@ class Exchange:
         answer = divert and await divert(b"/v1/responses", body, self._parts.identify(*self.head.credentials))
         if answer is None:
             return False
-        self._respond(200, _JSON, answer)
+        self._respond(200, JSON, answer)
         return True
 
     async def _whole_body(self) -> bytes:
@@ -298,7 +291,7 @@ class Exchange:
             chunked = self.head.chunked
             framing = b"transfer-encoding: chunked\r\n" if chunked else b""
             self.keep_alive = self.keep_alive and chunked
-            self._opening = self._head(200, _EVENT_STREAM + framing)
+            self._opening = self._head(200, EVENT_STREAM + framing)
 
     def write(self, data: bytes) -> None:
         if self.disconnected:
@@ -313,7 +306,7 @@ class Exchange:
         if view.streams:
             self._close_stream(closing)
         else:
-            self._respond(200, _JSON, closing)
+            self._respond(200, JSON, closing)
 
     def fail(self, view: View | None, error: ApiError) -> None:
         if view is None or not self._begun or self._opening is not None:
@@ -330,7 +323,7 @@ class Exchange:
             return
         wire, head = self._wire, self.head
         wire.write(
-            _DOCUMENT
+            DOCUMENT
             % (
                 wire.default_headers(),
                 len(answer),
@@ -356,7 +349,7 @@ class Exchange:
             lines,
             self.entry.request_id.encode(),
             b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
-            self.limit_lines + _lines(self.notes) if self.notes else self.limit_lines,
+            self.limit_lines + header_lines(self.notes) if self.notes else self.limit_lines,
             self.head.cors,
             b"" if self.keep_alive else b"connection: close\r\n",
         )
@@ -371,8 +364,8 @@ class Exchange:
     def _refuse(self, error: ApiError) -> None:
         if not self._body_whole:
             self.keep_alive = False  # what is left of the body is not worth reading
-        lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
-        self._respond(error.status, _JSON + lines, self.head.api.error_body(error, self.entry.request_id))
+        body = self.head.api.error_body(error, self.entry.request_id)
+        self._respond(error.status, JSON + header_lines(errors.headers(error)), body)
 
     def _close_stream(self, closing: bytes) -> None:
         if self.disconnected:
@@ -403,7 +396,3 @@ class Exchange:
     def _wake(self) -> None:
         if self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_result(None)
-
-
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for header in headers])

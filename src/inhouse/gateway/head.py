@@ -158,3 +158,8 @@ def _cors(origin: bytes, allowed: Collection[str]) -> bytes:
     if origin.decode("latin-1") in allowed:
         return b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
     return b""
+
+
+def size_of(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    """Bytes of a head, as its limit counts them."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)

@@ -14,6 +14,15 @@ from inhouse.gateway.lean import Config, ServerState
 SOCKET_PATHS = frozenset({b"/v1/responses", b"/v1/chat/completions"})
 
 
+def is_socket(method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request that offers to upgrade asks for a WebSocket, where there is one."""
+    return (
+        method == b"GET"
+        and url.partition(b"?")[0] in SOCKET_PATHS
+        and any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in headers)
+    )
+
+
 def handshake(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The head that asked for a WebSocket, as it came."""
     lines = [b"GET %b HTTP/1.1" % url, *(b"%b: %b" % header for header in headers)]
@@ -31,6 +40,12 @@ class LateWebSocket(asyncio.Protocol):
         self._real: Any = WebSocketsSansIOProtocol(config, server_state, app_state, loop)
         self._connections: set[Any] = server_state.connections
         self._transport: Any = None
+
+    def take_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """The connection is its own from here on; `data` is all that came, from the handshake on."""
+        self.connection_made(transport)
+        transport.set_protocol(self)
+        self.data_received(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport

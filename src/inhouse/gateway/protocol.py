@@ -17,26 +17,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from inhouse.errors import ApiError, BadRequest, HeadersTooLarge, RequestTimeout, Unavailable
-from inhouse.gateway.apis import APIS, Api
-from inhouse.gateway.exchange import STATUS_LINES, Exchange
-from inhouse.gateway.head import Again, Head, again, head_of, without_upgrade
-from inhouse.gateway.kernel import queued_bytes
-from inhouse.gateway.late_websocket import SOCKET_PATHS, LateWebSocket, handshake
+from inhouse.gateway.apis import hot_of
+from inhouse.gateway.exchange import Exchange
+from inhouse.gateway.head import Again, Head, again, head_of, size_of, without_upgrade
+from inhouse.gateway.late_websocket import LateWebSocket, handshake, is_socket
 from inhouse.gateway.lean import Config, Flow, HttpToolsProtocol, Pipelined, ServerState
+from inhouse.gateway.response import alive, refusal
+from inhouse.gateway.stall import Stall
 from inhouse.runtime import Parts
-from inhouse.wire import errors
 
 _LINGER_S = 2.0
 _AHEAD_BYTES_MAX = 256 * 1024
-_ALIVE = b'{"status":"ok"}'
-
-_RESUMING = frozenset({b"x-inhouse-resume", b"last-event-id"})
-"""Headers of streams that can be resumed: those are not served here (`background`)."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -69,8 +64,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._closing = False
         self._answered_here = False
         self._silent = True
-        self._unsent_bytes = 0
-        self._moved_s = self._head_since_s
+        self._stall = Stall(self._head_since_s)
         self._idle_since_s: float | None = None
         self._header_lines = b""
         self._headers_seen: object = None
@@ -144,22 +138,25 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         head_bytes, self._head_bytes, self._in_head = self._head_bytes, 0, False
-        if head_bytes > self._limits.headers_bytes_max and self._head_size() > self._limits.headers_bytes_max:
+        if (
+            head_bytes > self._limits.headers_bytes_max
+            and size_of(self.url, self.headers) > self._limits.headers_bytes_max
+        ):
             error = self._head_too_large()
             self._refuse(error)
             raise error  # ends the parsing
         if self.parser.should_upgrade():
-            if self._is_socket():
+            if self._idle() and is_socket(self.parser.get_method(), self.url, self.headers):
                 self._socket_head = handshake(self.url, self.headers)
                 return
             self._plain_head = self._head_without_upgrade()
             return
-        api = self._hot()
+        api = hot_of(self.parser.get_method(), self.url, self.headers)
         if api is None:
             self._body_since_s = self.loop.time()
             if self.url == b"/health/live" and self.parser.get_method() == b"GET" and self._idle():
                 self._answered_here = True
-                self._answer_alive()
+                self.transport.write(alive(self.default_headers(), keep_alive=self._keeps_alive()))
             else:
                 self._begin_asgi()
                 if self.pipeline:
@@ -273,7 +270,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """About once a second: whatever takes too long ends."""
         for exchange in tuple(self._exchanges):
             exchange.check(now_s, body_s_max=self._limits.body_timeout)
-        if self._stalled(now_s):
+        if self._stall.lasts_s(self.transport, now_s, paused=self.flow.write_paused) > self._limits.body_timeout:
             self.transport.abort()
         elif self._closing:
             return
@@ -318,30 +315,15 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 if self._socket_head:
-                    self._hand_over(self._socket_head + data[upgrade.args[0] :])
+                    self.connections.discard(self)
+                    self._closing = True
+                    socket = LateWebSocket(self.config, self.server_state, self.app_state, self.loop)
+                    socket.take_over(self.transport, self._socket_head + data[upgrade.args[0] :])
                     return
                 head, self._plain_head = self._plain_head, b""
                 data = head + data[upgrade.args[0] :]
             else:
                 return
-
-    def _is_socket(self) -> bool:
-        """Whether a WebSocket is asked for, where there is one. Behind answers that are not out yet there is none."""
-        wanted = self.parser.get_method() == b"GET" and self.url.partition(b"?")[0] in SOCKET_PATHS
-        return (
-            wanted
-            and self._idle()
-            and any(name == b"upgrade" and value.strip().lower() == b"websocket" for name, value in self.headers)
-        )
-
-    def _hand_over(self, data: bytes) -> None:
-        """The connection is a WebSocket's from here on; `data` is all that came, from its handshake on."""
-        self.connections.discard(self)
-        self._closing = True
-        protocol = LateWebSocket(self.config, self.server_state, self.app_state, self.loop)
-        protocol.connection_made(self.transport)
-        self.transport.set_protocol(protocol)
-        protocol.data_received(data)
 
     def _begin_asgi(self) -> None:
         """uvicorn's way; it fills a scope at the begin of each message, which hot requests do without."""
@@ -350,18 +332,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
-
-    def _hot(self) -> Api | None:
-        """The hot endpoint that the request is for, however its path is written (RFC 9112, 3.2; RFC 3986, 6.2.2)."""
-        if self.parser.get_method() != b"POST" or any(name in _RESUMING for name, _ in self.headers):
-            return None
-        path = self.url.partition(b"?")[0]
-        if not path.startswith(b"/"):
-            path = httptools.parse_url(self.url).path or b""
-        return APIS.get(unquote_to_bytes(path) if b"%" in path else path)
-
-    def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _head_too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"the headers are larger than {self._limits.headers_bytes_max} bytes; send fewer")
@@ -376,17 +346,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _keeps_alive(self) -> bool:
         return self.parser.get_http_version() == "1.1" and bool(self.parser.should_keep_alive())
-
-    def _stalled(self, now_s: float) -> bool:
-        """Whether nothing of what waits to be sent has gone out for too long: the client has stopped reading."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        waits = self.flow.write_paused or (unsent_bytes > 0 and self.transport.is_closing())
-        if waits:
-            unsent_bytes += queued_bytes(self.transport)
-        if not waits or unsent_bytes < self._unsent_bytes:
-            self._moved_s = now_s
-        self._unsent_bytes = unsent_bytes
-        return now_s - self._moved_s > self._limits.body_timeout
 
     def _give_body_up(self) -> None:
         """The body of a request to the ASGI app does not come to its end."""
@@ -406,24 +365,12 @@ class GatewayProtocol(HttpToolsProtocol):
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _answer_alive(self) -> None:
-        closing = b"" if self._keeps_alive() else b"connection: close\r\n"
-        self.transport.write(
-            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
-            % (STATUS_LINES[200], self.default_headers(), len(_ALIVE), closing, _ALIVE)
-        )
-
     def _refuse(self, error: ApiError) -> None:
         """An answer to what never became a request, and the end of the connection."""
         if not self._idle():  # an answer is being written: a second one must not run into it
             self._refuse_after_answers(error)
             return
-        body = errors.body(error)
-        lines = b"".join(b"%b: %b\r\n" % header for header in errors.headers(error))
-        self.transport.write(
-            b"%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINES[error.status], self.default_headers(), lines, len(body), body)
-        )
+        self.transport.write(refusal(error, self.default_headers()))
         self._linger()
 
     def _refuse_after_answers(self, error: ApiError) -> None:
