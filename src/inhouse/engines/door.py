@@ -116,12 +116,29 @@ class Door:
         self._tell(f"not let in: {reason}")
 
 
-class _Front(asyncio.Protocol):
+class _Side(asyncio.Protocol):
+    """One of the two connections of a client, as the other one has it."""
+
+    _transport: asyncio.Transport | None = None
+
+    def cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class _Front(_Side):
     """A connection from outside."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._transport: asyncio.Transport | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = door.begin(self._incoming, self._outgoing)
         self._shaken = False
@@ -186,18 +203,6 @@ class _Front(asyncio.Protocol):
         self._flush()
         self._transport.close()
 
-    def cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def _enter(self) -> None:
         """The handshake is done: the certificate is one of the authority's and of today."""
         self._shaken = True
@@ -249,12 +254,11 @@ class _Front(asyncio.Protocol):
         self.resume_reading()
 
 
-class _Back(asyncio.Protocol):
+class _Back(_Side):
     """The connection to the engine that belongs to a front."""
 
     def __init__(self, front: _Front) -> None:
         self._front = front
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -276,18 +280,6 @@ class _Back(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
-
-    def cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
 
 
 def reason_of(error: ssl.SSLError) -> str:

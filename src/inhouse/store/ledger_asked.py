@@ -38,6 +38,7 @@ from inhouse.store.ledger import (
     UsageRow,
     Use,
 )
+from inhouse.store.ledger_lender import Lender
 from inhouse.store.ledger_purse import Purse, Purses
 
 _T = TypeVar("_T")
@@ -61,7 +62,7 @@ class _Ask:
         return self.tokens >= other.tokens and self.money >= other.money
 
 
-class AskedLedger:
+class AskedLedger(Lender):
     """A `Ledger` in front of `ledger`, which it closes. `at_hand`, `settle` and `sweep` never wait.
 
     `part` as of `LeasedLedger`.
@@ -94,21 +95,6 @@ class AskedLedger:
             if not purse.covers(tokens, money, now.steady_us):
                 return None
             return self._purses.let_in(purse, tokens, money, now)
-
-    def lend(self, demands: Sequence[Demand], tokens: int, now: Now) -> Purse | None:
-        """As `Purses.lend`; what is lent ends by `restore`, or by `settle` of its `reservation`."""
-        with self._lock:
-            return self._purses.lend(demands, tokens, now)
-
-    def restore(self, purse: Purse, held: int, tokens: int, now: Now) -> None:
-        """A request is over that had `held` tokens of this purse, and took so many."""
-        with self._lock:
-            purse.put_back(held, tokens, now.steady_us)
-
-    def reservation(self, purse: Purse, tokens: int) -> Reservation:
-        """Of what was lent."""
-        with self._lock:
-            return self._purses.reservation(purse, tokens)
 
     def ask(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Future[Answer]:
         """The answer to come; it may raise `StateError`. One that is cancelled in time is put back."""

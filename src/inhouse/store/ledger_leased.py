@@ -36,10 +36,11 @@ from inhouse.store.ledger import (
     Use,
 )
 from inhouse.store.ledger import now as clock
+from inhouse.store.ledger_lender import Lender
 from inhouse.store.ledger_purse import Purse, Purses
 
 
-class LeasedLedger:
+class LeasedLedger(Lender):
     """A `Ledger` in front of `ledger`, which it closes. Safe to use from several threads.
 
     Beyond what a request needs a purse takes at most one `part`-th of what is left: what several processes hold idle
@@ -65,21 +66,6 @@ class LeasedLedger:
                 if refusal is not None:
                     return refusal
             return self._purses.let_in(purse, tokens, money, now)
-
-    def lend(self, demands: Sequence[Demand], tokens: int, now: Now) -> Purse | None:
-        """As `Purses.lend`; what is lent ends by `restore`, or by `settle` of its `reservation`."""
-        with self._lock:
-            return self._purses.lend(demands, tokens, now)
-
-    def restore(self, purse: Purse, held: int, tokens: int, now: Now) -> None:
-        """A request is over that had `held` tokens of this purse, and took so many."""
-        with self._lock:
-            purse.put_back(held, tokens, now.steady_us)
-
-    def reservation(self, purse: Purse, tokens: int) -> Reservation:
-        """Of what was lent."""
-        with self._lock:
-            return self._purses.reservation(purse, tokens)
 
     def settle(self, reservation: Reservation, tokens: int, money: int, now: Now) -> None:
         with self._lock:
