@@ -272,7 +272,6 @@ class Unavailable(ApiError):
     """Nothing can serve this model now."""
 
     status = 503
-    type = "server_error"
     code = "model_unavailable"
 
 
@@ -316,27 +315,23 @@ class ShuttingDown(Unavailable):
 
 class WaitedTooLong(ApiError):
     status = 504
-    type = "server_error"
     code = "queue_timeout"
 
 
 class FirstTokenTimeout(ApiError):
     status = 504
-    type = "server_error"
     code = "first_token_timeout"
     origin = "engine"
 
 
 class TokenGapTimeout(ApiError):
     status = 504
-    type = "server_error"
     code = "token_gap_timeout"
     origin = "engine"
 
 
 class TotalTimeout(ApiError):
     status = 504
-    type = "server_error"
     code = "total_timeout"
 
 
@@ -344,7 +339,6 @@ class EngineError(ApiError):
     """The engine failed, or broke off in the middle of an answer."""
 
     status = 502
-    type = "server_error"
     code = "engine_failed"
     origin = "engine"
 
@@ -358,7 +352,6 @@ class AnswerLost(ApiError):
     """Another gateway made it and is gone, or has lost the right to: what there is of it is all."""
 
     status = 502
-    type = "server_error"
     code = "answer_lost"
 
 
