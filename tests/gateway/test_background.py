@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import openai
 import pytest
 
 from fake_engine import fake_engine
+from kept_streams import events, text_of
 from serving import KEY, Gateway, serving
 
 CHAT = {"model": "demo", "stream": True, "temperature": 0, "messages": [{"role": "user", "content": "What is a slot?"}]}
@@ -30,29 +30,6 @@ def whole(client: openai.OpenAI, id: str) -> Any:
     while (found := client.responses.retrieve(id)).status in ("queued", "in_progress"):
         assert time.monotonic() < end
     return found
-
-
-def events(gateway: Gateway, headers: dict[str, str], body: Any = None, *, most: int = 10_000) -> list[tuple[str, str]]:
-    """(id, data) of the first events of a stream; then it is left."""
-    found: list[tuple[str, str]] = []
-    with httpx2.stream(
-        "POST", f"{gateway.url}/v1/chat/completions", headers=HEADERS | headers, json=body, timeout=30
-    ) as reply:
-        assert reply.status_code == 200, reply.read()
-        id = ""
-        for line in reply.iter_lines():
-            if line.startswith("id: "):
-                id = line.removeprefix("id: ")
-            if line.startswith("data: "):
-                found.append((id, line.removeprefix("data: ")))
-            if len(found) == most:
-                break
-    return found
-
-
-def text_of(data: list[tuple[str, str]]) -> str:
-    chunks = [json.loads(one) for _, one in data if one != "[DONE]"]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
 def test_a_response_is_made_while_nobody_listens(gateway: Gateway) -> None:

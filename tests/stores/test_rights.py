@@ -14,13 +14,14 @@ import redis as client_of
 from clients import client_at
 from crowd import gateways, until
 from one_chat import ask
-from test_kept import BEGIN, CHAT, events, whole
+from test_kept import BEGIN, CHAT, whole
 
 from fake_engine import fake_engine
 from inhouse.config import RedisSpec, StoreSpec
 from inhouse.dispatch.cache_shared import SharedAnswers
 from inhouse.store.store_check import check
 from inhouse.store.stores import Stores
+from kept_streams import events
 from services import Service, redis_server
 
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("queue", "robustness", "fleet")]

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from crowd import gateways, until
-from test_kept import BEGIN, CHAT, events, numbers, posted, stack_of, text_of
+from test_kept import BEGIN, CHAT, numbers, posted, stack_of
 
 from fake_engine import fake_engine
+from kept_streams import events, text_of
 from sentinels import watched
 
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("queue", "robustness", "fleet")]

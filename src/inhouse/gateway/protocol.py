@@ -145,13 +145,18 @@ class GatewayProtocol(HttpToolsProtocol):
             error = self._head_too_large()
             self._refuse(error)
             raise error  # ends the parsing
+        method = self.parser.get_method()
         if self.parser.should_upgrade():
-            if self._idle() and is_socket(self.parser.get_method(), self.url, self.headers):
+            if self._idle() and is_socket(method, self.url, self.headers):
                 self._socket_head = handshake(self.url, self.headers)
-                return
-            self._plain_head = self._head_without_upgrade()
+            elif method == b"CONNECT":
+                no_proxy = BadRequest("this server is no proxy: send requests for its own paths")
+                self._refuse(no_proxy)
+                raise no_proxy
+            else:
+                self._plain_head = without_upgrade(method, self.url, self.headers)
             return
-        api = hot_of(self.parser.get_method(), self.url, self.headers)
+        api = hot_of(method, self.url, self.headers)
         if api is None:
             self._body_since_s = self.loop.time()
             if self.url == b"/health/live" and self.parser.get_method() == b"GET" and self._idle():
@@ -335,14 +340,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _head_too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"the headers are larger than {self._limits.headers_bytes_max} bytes; send fewer")
-
-    def _head_without_upgrade(self) -> bytes:
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            error = BadRequest("this server is no proxy: send requests for its own paths")
-            self._refuse(error)
-            raise error
-        return without_upgrade(method, self.url, self.headers)
 
     def _keeps_alive(self) -> bool:
         return self.parser.get_http_version() == "1.1" and bool(self.parser.should_keep_alive())
