@@ -91,6 +91,7 @@ class Talks:
                         return str(json.loads(data)["error"]["code"])
                     if not most:
                         return ""
+                return "cut"
         except (httpx2.TransportError, OSError, AttributeError):  # anyio asks a socket that has just gone for its name
             await asyncio.sleep(0.1)
         return ""

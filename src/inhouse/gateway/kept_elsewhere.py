@@ -1,8 +1,8 @@
 """Answers of other gateways, read from Redis: found, followed, cancelled, deleted, given up where their maker is gone.
 
 A maker says in each fifth of a lease that it is there. One that is late is looked at again after a grace, for after an
-outage of Redis all are late; one that is late still is gone, and whoever sees it ends the answer for everybody, with an
-error in the shape of its API.
+outage of Redis all are late; one that is late still is gone, and whoever sees it ends the answer for everybody: readers
+have what there is, and then the error in the shape of its API, also those who have more of it than Redis kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from inhouse.errors import AnswerLost, ApiError, Conflict, NotFound, StateUnavailable
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.kept_shared import KeptShared
-from inhouse.store.kept_shelf import KeptShelf, Seen
+from inhouse.store.kept_shelf import GIVEN_UP, KeptShelf, Seen
 from inhouse.wire import errors, given_up
 
 _PAUSE_S = 0.25
@@ -45,7 +45,7 @@ class KeptElsewhere:
                     looked_s = time.monotonic()
                 block_s = 0.0 if seen is not None and seen.over else min(_BLOCK_S, shared.timeout_s / 4)
                 async with shared.asking() as client:
-                    news = await shared.shelf.wait(client, self.id, at, block_s)
+                    news, end = await shared.shelf.wait(client, self.id, at, block_s)
             except StateUnavailable:
                 if time.monotonic() - there_s > shared.shelf.times.lease_s:
                     raise
@@ -53,16 +53,18 @@ class KeptElsewhere:
                 continue
             there_s = time.monotonic()
             for number, event in news:
-                if event is None:
-                    return
                 yield number, event
                 at = number + 1
-            if not news and seen is not None and seen.over:
-                if seen.state == "g" and at > seen.count:  # it has more than Redis ever had
-                    for event in given_up.events(_gone(), seen.api, seen.shown, at):
-                        yield at, event
-                        at += 1
-                return
+            if not (news or end) and seen is not None and seen.over:
+                end = seen.state  # its reader is past all that is there
+            if end:
+                break
+        if end == GIVEN_UP:
+            if seen is None or seen.state != GIVEN_UP:
+                seen = await _looked(shared, self.id, self._tenant)
+            if seen is not None:
+                for number, event in enumerate(given_up.events(_gone(), seen.api, seen.shown, at), at):
+                    yield number, event
 
     async def cancel(self) -> None:
         """Its maker hears of it within a fifth of a lease. Raises Conflict, NotFound, StateUnavailable."""
@@ -98,8 +100,7 @@ async def _looked(shared: KeptShared, id: str, tenant: str, *, following: bool =
     error = _gone()
     api = _API_OF.get(seen.api)
     body = errors.body(error) if api is None else api.error_body(error, id)
-    last = given_up.events(error, seen.api, seen.shown, seen.count)
-    await shared.ask(shared.shelf.give_up(id, seen.count, error.status, body, last))
+    await shared.ask(shared.shelf.give_up(id, seen.count, error.status, body))
     return shared.shelf.seen(await shared.ask(look))
 
 

@@ -17,6 +17,8 @@ from inhouse.store.redis_calls import Commands, Run, Script, script
 
 _ID = re.compile(r"[A-Za-z0-9_]{1,80}")
 _READ_AT_ONCE = 64
+GIVEN_UP = "g"
+"""The state of an answer whose maker is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,9 @@ class KeptShelf:
         state, late, count, cancelled, api, shown, status, refusal = answer
         return Seen(state.decode(), late, count, cancelled == b"1", api.decode(), shown, int(status), refusal)
 
-    def give_up(self, id: str, count: int, status: int, refusal: bytes, events: Sequence[bytes]) -> Run:
+    def give_up(self, id: str, count: int, status: int, refusal: bytes) -> Run:
         """Ends one whose maker is gone, unless it has changed since it had `count` events."""
-        return self._run("give_up", id, self._grace_ms, self._keep_ms, count, status, refusal, *events)
+        return self._run("give_up", id, self._grace_ms, self._keep_ms, count, status, refusal)
 
     def cancel(self, id: str, tenant: str) -> Run:
         """Answers with the state it was in, b"" where there is none."""
@@ -115,12 +117,15 @@ class KeptShelf:
         """Answers with 1, or with 0 where there is none."""
         return self._run("remove", id, tenant, self._keep_ms + self._lease_ms)
 
-    async def wait(self, client: Commands, id: str, first: int, block_s: float) -> list[tuple[int, bytes | None]]:
-        """The event `first` and what follows it, with their numbers, None for the end; waits `block_s` at most."""
+    async def wait(self, client: Commands, id: str, first: int, block_s: float) -> tuple[list[tuple[int, bytes]], str]:
+        """The event `first` and what follows it, with their numbers; waits `block_s` at most. Then the state, where
+        nothing follows any more, or ""."""
         key, after = self._keys(id)[1], f"{first}-0"
         words = ("COUNT", _READ_AT_ONCE, "BLOCK", max(1, int(block_s * 1000)), "STREAMS", key, after)
         found = await client.execute_command("XREAD", *words)
-        return _events(found[0][1]) if found else []
+        entries = found[0][1] if found else []
+        end = entries.pop()[1][1].decode() if entries and entries[-1][1][0] == b"z" else ""
+        return [(int(at.partition(b"-")[0]) - 1, fields[1]) for at, fields in entries], end
 
     def _keys(self, id: str) -> tuple[str, str]:
         return f"{self._prefix}:kept:{{{id}}}:about", f"{self._prefix}:kept:{{{id}}}:events"
@@ -132,7 +137,3 @@ class KeptShelf:
 @functools.cache
 def _loaded(name: str) -> Script:
     return script("kept", f"kept_{name}")
-
-
-def _events(entries: list[Any]) -> list[tuple[int, bytes | None]]:
-    return [(int(at.partition(b"-")[0]) - 1, fields[1] if fields[0] == b"d" else None) for at, fields in entries]

@@ -6,7 +6,8 @@
 --                                          maker's lease), late (when somebody first saw that it is over), followed (when
 --                                          a reader at another gateway was last there), cancelled 0|1, shown (a response
 --                                          as it is by now), status and refusal (of one that was refused)
---   2 <prefix>:kept:{<id>}:events  stream  <number of the event + 1>-0 → d, the event; the last entry → z, nothing follows
+--   2 <prefix>:kept:{<id>}:events  stream  <number of the event + 1>-0 → d, the event; the last entry → z, the state, and
+--                                          nothing follows
 -- Both live for kept.time from the maker's last sign on, and a lease. Of an answer that was deleted only tenant and state
 -- are left, as long as that, so that its maker hears of it.
 --
@@ -25,7 +26,7 @@ local function add(number, data)
 end
 
 local function close(state, count, keep_ms)
-  redis.call('XADD', events, string.format('%d-0', count + 1), 'z', '1')
+  redis.call('XADD', events, string.format('%d-0', count + 1), 'z', state)
   redis.call('HSET', about, 'state', state, 'count', count)
   redis.call('PEXPIRE', about, keep_ms)
   redis.call('PEXPIRE', events, keep_ms)
