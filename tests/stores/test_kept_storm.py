@@ -79,8 +79,11 @@ class Talks:
                     began_s = time.monotonic()
                     if line.startswith("id: "):
                         id = line.removeprefix("id: ")
-                    if not line.startswith("data: ") or not id:
+                    if not line.startswith("data: "):
                         continue
+                    if not id:  # an error without a number: whoever comes back goes on
+                        await asyncio.sleep(0.1)
+                        return ""
                     self._last[asked] = id
                     data = line.removeprefix("data: ")
                     seen.append((int(id.rpartition(":")[2]), data))
