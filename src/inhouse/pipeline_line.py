@@ -115,6 +115,7 @@ class Line(msgspec.Struct, eq=False):
         errand.watch.reply = reply
         request.attach(reply)
         sink.tell(self.done)
+        sink.relay(reply)
         sink.data(data)
 
     def done(self, error: Exception | None) -> None:

@@ -7,6 +7,7 @@ answer only where its kind gives those safely (`documents`).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from inhouse.admission.notices import Standing
@@ -62,6 +63,10 @@ class Client(Protocol):
         """The stream is open at the engine: from here on refusals are events."""
 
     def write(self, data: bytes) -> None: ...
+
+    @property
+    def framed(self) -> Callable[[bytes], None] | None:
+        """As `sink.Writable` says."""
 
     def attach(self, source: Source) -> None:
         """While the client reads too slowly, `source` is paused."""
@@ -260,6 +265,7 @@ class Errand:
         sink = self.sink(place)
         self.watch.reply = reply
         client.attach(reply)
+        sink.relay(reply)
         try:
             reply.pipe(sink)
             await sink.whole()

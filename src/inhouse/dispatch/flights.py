@@ -187,6 +187,7 @@ class Flight:
 
     prefer_wait_s = math.inf
     session = ""
+    framed = None
 
     def __init__(self, flights: Flights, key: bytes, streams: bool, now_s: float) -> None:
         self.key = key

@@ -10,16 +10,22 @@ from typing import Protocol
 from inhouse.dispatch.failover import Rescue
 from inhouse.dispatch.places import Place
 from inhouse.dispatch.watch import Watch
+from inhouse.engines.connection import Reply
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import View
+from inhouse.wire.sent import Sent
 from inhouse.wire.sse import EventCutter
-from inhouse.wire.views import fault_in
+from inhouse.wire.views import RelayView, fault_in
 
 _OPENINGS = tuple(b'"delta":{"role":"assistant"%b}' % rest for rest in (b"", b',"content":""', b',"content":null'))
 
 
 class Writable(Protocol):
     def write(self, data: bytes) -> None: ...
+
+    @property
+    def framed(self) -> Callable[[bytes], None] | None:
+        """Takes chunks with their HTTP framing, from the second write on; None where it has no use for it."""
 
 
 class ViewSink:
@@ -36,8 +42,10 @@ class ViewSink:
         "_model",
         "_over",
         "_place",
+        "_reply",
         "_rescue",
         "_told",
+        "_undecided",
         "_view",
         "_waiter",
         "_watch",
@@ -69,6 +77,15 @@ class ViewSink:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._told: Callable[[Exception | None], None] | None = None
+        self._reply: Reply | None = None
+        self._undecided = False
+        """Whether its chunks may be relayed."""
+
+    def relay(self, reply: Reply) -> None:
+        """Of this reply, which comes here, chunks may go on with their framing as soon as there is no reason left why
+        not."""
+        if type(self._view) is RelayView and self._model is None:
+            self._reply, self._undecided = reply, True
 
     def tell(self, over: Callable[[Exception | None], None]) -> None:
         """In place of `whole`: it is called once the reply is over, with what broke it off."""
@@ -108,6 +125,8 @@ class ViewSink:
             return
         self._over = True
         self._error = error
+        if self._reply is not None:
+            self._reply.relay = None
         if self._told is not None:
             self._told(error)
         elif self._waiter is not None and not self._waiter.done():
@@ -139,6 +158,15 @@ class ViewSink:
             shown = self._view.events(self._index, events)
         if shown:
             self._client.write(shown)
+        if self._undecided:
+            self._decide()
+
+    def _decide(self) -> None:
+        view, rescue, write = self._view, self._rescue, self._client.framed
+        if type(view) is RelayView and view.role_seen and write is not None:
+            self._undecided = False
+            if self._reply is not None and (rescue is None or rescue.splice is None):
+                self._reply.relay = Relay(view, self._watch, None if rescue is None else rescue.sent, write).takes
 
     def _up_to_fault(self, events: bytes, rescue: Rescue) -> None:
         """What came before the engine said that it failed is part of the answer that may go on elsewhere."""
@@ -148,6 +176,37 @@ class ViewSink:
                 self.done(fault)
                 return
             self._show(event + b"\n\n")
+
+
+class Relay:
+    """One chunk of whole events, of which nothing has to be looked at, is handed on with its framing: the usual read of
+    a stream at the speed of a model. What it means otherwise is the same as in `ViewSink.data`.
+    """
+
+    __slots__ = ("_sent", "_view", "_watch", "_write")
+
+    def __init__(self, view: RelayView, watch: Watch, sent: Sent | None, write: Callable[[bytes], None]) -> None:
+        self._view = view
+        self._watch = watch
+        self._sent = sent
+        self._write = write
+
+    def takes(self, data: bytes) -> bool:
+        """`data` is a read that begins with a chunk. Whether it was handed on."""
+        end = data.find(b"\r", 1, 9)
+        if (
+            end < 0
+            or not data.endswith(b"\n\n\r\n")
+            or not data.startswith(b"\r\ndata: ", end)
+            or data[:end] != b"%x" % (len(data) - end - 4)
+            or not self._view.passes(data)
+        ):
+            return False
+        self._watch.moved = True
+        if self._sent is not None:
+            self._sent.keep(data[end + 2 : -2])
+        self._write(data)
+        return True
 
 
 def _only_opens(events: bytes) -> bool:

@@ -73,6 +73,7 @@ class Work:
 
     prefer_wait_s = 0.0
     session = ""
+    framed = None
 
     def __init__(
         self, taken: Taken, *, window_bytes: int, seal: Callable[[bytes], bytes], news: Callable[[], None]

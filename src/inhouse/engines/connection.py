@@ -60,6 +60,7 @@ class Reply:
         "head",
         "heard_s",
         "patient",
+        "relay",
         "sink",
         "status",
     )
@@ -76,6 +77,8 @@ class Reply:
         self.head: asyncio.Future[Reply] | None = loop.create_future() if sink is None else None
         """Done when status and headers are there; None where a sink was there before them."""
         self.sink = sink
+        self.relay: Callable[[bytes], bool] | None = None
+        """Is shown each read that begins at the beginning of a chunk; True: it took it, and nothing is left to do."""
         self._buffer: list[bytes] = []
         self._finished = False
         self._error: EngineError | None = None
@@ -126,7 +129,7 @@ class Reply:
 
     def abort(self) -> None:
         """Nobody listens any more. Nothing is called after this; a finished reply is left alone."""
-        self.sink = None
+        self.sink = self.relay = None
         connection, self._connection = self._connection, None
         if connection is not None:
             self._finished = True
@@ -202,6 +205,7 @@ class Connection(asyncio.Protocol):
     """One connection to an engine; the parser's callbacks fill the current reply once per read."""
 
     __slots__ = (
+        "_at_chunk",
         "_body",
         "_complete",
         "_feed",
@@ -229,6 +233,8 @@ class Connection(asyncio.Protocol):
         self._body = b""
         self._more: list[bytes] = []
         """What came of the body in one read, beyond the first piece."""
+        self._at_chunk = False
+        """The parser stands before a chunk."""
         self._complete = False
         self._keep_alive = False
         self._reading = True
@@ -280,6 +286,9 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         reply.heard_s = self._now_s()
+        relay = reply.relay
+        if relay is not None and self._at_chunk and relay(data):
+            return
         sink = reply.sink
         if sink is not None and not reply.status and reply.patient:
             known = self._pool.known
@@ -304,11 +313,14 @@ class Connection(asyncio.Protocol):
             self._body = b""
             if self._more:
                 body, self._more = b"".join([body, *self._more]), []
+            self._at_chunk = data.endswith(b"\n\n\r\n") and body.endswith(b"\n\n")
             sink = reply.sink
             if sink is not None:
                 sink.data(body)
             else:
                 reply.keep(body)
+        else:
+            self._at_chunk = False
         if self._complete:
             self._end(None)
 

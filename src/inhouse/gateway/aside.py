@@ -54,6 +54,7 @@ class Aside:
     demanded = ""
     prefer_wait_s = 0.0
     credentials = (None, None)
+    framed = None
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMe
 from inhouse.gateway import timing
 from inhouse.gateway.apis import parsed
 from inhouse.gateway.head import Head
-from inhouse.gateway.response import DOCUMENT, EVENT_STREAM, JSON, STATUS_LINES, header_lines
+from inhouse.gateway.response import DOCUMENT, EVENT_STREAM, JSON, head_of, header_lines
 from inhouse.pipeline import answer, never_begun
 from inhouse.pipeline_line import Line
 from inhouse.pipeline_straight import plain_of, set_off
@@ -302,6 +302,14 @@ class Exchange:
             data, self._opening = self._opening + data, None
         self._wire.write(data)
 
+    @property
+    def framed(self) -> Callable[[bytes], None] | None:
+        return self._hand_on if self.head.chunked and self._begun and self._opening is None else None
+
+    def _hand_on(self, data: bytes) -> None:
+        if not self.disconnected:
+            self._wire.write(data)
+
     def finish(self, view: View, closing: bytes) -> None:
         if view.streams:
             self._close_stream(closing)
@@ -339,20 +347,9 @@ class Exchange:
 
     # the rest is ours
     def _head(self, status: int, lines: bytes) -> bytes:
-        if self.entry.cache and status == 200:
-            lines += b"x-inhouse-cache: %b\r\n" % self.entry.cache.encode()
-        if self.entry.failovers:
-            lines += b"x-inhouse-failovers: %d\r\n" % self.entry.failovers
-        return b"%b%b%bx-request-id: %b\r\n%b%b%b%b\r\n" % (
-            STATUS_LINES[status],
-            self._wire.default_headers(),
-            lines,
-            self.entry.request_id.encode(),
-            b"x-inhouse-queue-wait: %.3f\r\n" % self.entry.waited_s if self.entry.waited_s else b"",
-            self.limit_lines + header_lines(self.notes) if self.notes else self.limit_lines,
-            self.head.cors,
-            b"" if self.keep_alive else b"connection: close\r\n",
-        )
+        own = self.limit_lines + header_lines(self.notes) if self.notes else self.limit_lines
+        last = self.head.cors if self.keep_alive else self.head.cors + b"connection: close\r\n"
+        return head_of(self.entry, status, self._wire.default_headers() + lines, own + last)
 
     def _respond(self, status: int, lines: bytes, body: bytes) -> None:
         if self.disconnected:

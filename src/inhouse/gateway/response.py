@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from inhouse.errors import ApiError
+from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -18,6 +19,16 @@ _ALIVE = b'{"status":"ok"}'
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def head_of(entry: Entry, status: int, first: bytes, last: bytes) -> bytes:
+    """The head of an answer, with what is told of its request between the lines `first` and `last`."""
+    if entry.cache and status == 200:
+        first += b"x-inhouse-cache: %b\r\n" % entry.cache.encode()
+    if entry.failovers:
+        first += b"x-inhouse-failovers: %d\r\n" % entry.failovers
+    waited = b"x-inhouse-queue-wait: %.3f\r\n" % entry.waited_s if entry.waited_s else b""
+    return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (STATUS_LINES[status], first, entry.request_id.encode(), waited, last)
 
 
 def alive(default_lines: bytes, *, keep_alive: bool) -> bytes:

@@ -135,19 +135,18 @@ def fault_in(event: bytes) -> EngineError | None:
 class RelayView(Tracking):
     """One chat stream, handed on byte for byte; only its usage event is taken out where the client did not ask."""
 
-    __slots__ = ("_include_usage", "_role_seen")
+    __slots__ = ("_include_usage", "role_seen")
     streams = True
 
     def __init__(self, *, include_usage: bool) -> None:
         super().__init__()
         self._include_usage = include_usage
-        self._role_seen = False
+        self.role_seen = False
 
     def events(self, job: int, data: bytes) -> bytes:
-        if not self._role_seen:
+        if not self.role_seen:
             data = self._with_role(data)
-        if _ERROR not in data and _DONE not in data and data.count(_USAGE) == data.count(_NO_USAGE):
-            self.events_seen += data.count(b"\n\n")
+        if self.passes(data):
             return data
         # what stands before the first event that has to be looked at goes on as it is
         marked = min(at for at in (data.find(mark) for mark in _MARKS) if at >= 0)
@@ -155,12 +154,19 @@ class RelayView(Tracking):
         self.events_seen += data.count(b"\n\n", 0, begin)
         return data[:begin] + b"".join([self._relay(job, payload) for payload in sse.payloads(data[begin:])])
 
+    def passes(self, data: bytes) -> bool:
+        """Whether these events go on as they are; then they are counted."""
+        if _ERROR in data or _DONE in data or data.count(_USAGE) != data.count(_NO_USAGE):
+            return False
+        self.events_seen += data.count(b"\n\n")
+        return True
+
     def _with_role(self, data: bytes) -> bytes:
         """The first delta names the role. llama.cpp leaves it out where the first token is half a character."""
         at = data.find(_DELTA)
         if at < 0:
             return data
-        self._role_seen = True
+        self.role_seen = True
         at += len(_DELTA)
         if b'"role":' in data[at : data.find(b"\n", at)]:
             return data
