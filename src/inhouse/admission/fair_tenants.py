@@ -266,7 +266,11 @@ class Tenants:
 
     def _forget_if_idle(self) -> None:
         if not self.waiting and not self.serving:
-            self._accounts.clear()
+            if len(self._accounts) == 1:  # as new; who asks one at a time needs no other account each time
+                for account in self._accounts.values():
+                    account.counter = 0.0
+            else:
+                self._accounts.clear()
             for heap in self._heaps:
                 heap.clear()
             self._clock = 0.0

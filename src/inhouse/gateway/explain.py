@@ -55,11 +55,13 @@ def _seconds(entry: Entry) -> StorySeconds:
 
 
 def _shown(step: Step, arrived_s: float) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(step)
+    at_s = round(step.at_s - arrived_s, 6)
     if isinstance(step, Picked):
-        best_first = sorted(step.candidates, key=lambda one: -1.0 if one.score is None else one.score, reverse=True)
-        fields["candidates"] = [_candidate(one) for one in best_first]
-    return {"what": fields.pop("what"), "at_s": round(fields.pop("at_s") - arrived_s, 6), **fields}
+        candidates = [_candidate(one) for one in step.candidates]
+        told = {"endpoint": step.endpoint, "policy": step.policy, "why": step.why, "candidates": candidates}
+        return {"what": "picked", "at_s": at_s, **told}
+    fields: dict[str, Any] = msgspec.to_builtins(step)
+    return {"what": fields.pop("what"), **fields, "at_s": at_s}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from inhouse.telemetry.story import Picked
 ENTRY_BYTES = 1024
 """An entry with its strings and its place in the queue, rounded up; steps and their candidates come on top."""
 _STEP_BYTES = 160
-_CANDIDATE_BYTES = 480
+_CANDIDATE_BYTES = 128
 _SAME_ID_MAX = 8
 _AT_ONCE = 64
 """Requests that are kept before anybody looks how large they are."""
@@ -72,5 +72,5 @@ def _bytes_of(entry: Entry) -> int:
     size = _STEP_BYTES * len(entry.steps)
     for step in entry.steps:
         if type(step) is Picked:
-            size += _CANDIDATE_BYTES * len(step.candidates)
+            size += _CANDIDATE_BYTES * (len(step.names) + len(step.out))
     return size

@@ -7,6 +7,8 @@ Times (`at_s`) are seconds of the event loop's clock; they are shown as seconds 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 STEPS_MAX = 64
@@ -32,7 +34,7 @@ class Limited(msgspec.Struct, frozen=True, tag_field="what", tag="limited"):
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """An endpoint that could have been picked, or that a filter took out. (Several are made in each request.)"""
+    """An endpoint that could have been picked, or that a filter took out."""
 
     endpoint: str
     score: float | None = None
@@ -46,14 +48,29 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Picked(msgspec.Struct, frozen=True, gc=False, tag_field="what", tag="picked"):
-    """Routing chose an endpoint. `candidates` are in no order; they are shown with the best first."""
+    """Routing chose an endpoint, among those with these `names`; the figures belong to them by index. `out` are those
+    that a filter took out, each with the filter. (What the router had in hand is kept as it is: one is made in each
+    request, and few are looked at.)
+    """
 
     at_s: float
     endpoint: str
     policy: str
     why: str
     """A fixed phrase."""
-    candidates: tuple[Candidate, ...] = ()
+    names: Sequence[str] = ()
+    scores: Sequence[float] = ()
+    loads: Sequence[float] = ()
+    prefixes: Sequence[float] | None = None
+    out: Sequence[tuple[str, str]] = ()
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The best first, then those that were out."""
+        prefixes: Sequence[float | None] = self.prefixes or [None] * len(self.names)
+        found = list(map(Candidate, self.names, self.scores, self.loads, prefixes))
+        found.sort(key=lambda one: -(one.score or 0.0))
+        return found + [Candidate(name, out=out) for name, out in self.out]
 
 
 class Asked(msgspec.Struct, frozen=True, tag_field="what", tag="asked"):
