@@ -28,7 +28,7 @@ def take(
         for count in streams:
             for one in found:
                 say(f"{count} at once: {one.name}")
-                work = Work(count, max(1, 8 // count), settings.tokens, LETTERS)
+                work = Work(count, max(2, 8 // count), settings.tokens, LETTERS)
                 taken.setdefault(count, {}).setdefault(one.name, []).append(one.run(work, 100 * number + count))
 
 
