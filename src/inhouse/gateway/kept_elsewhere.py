@@ -57,14 +57,13 @@ class KeptElsewhere:
                 at = number + 1
             if not (news or end) and seen is not None and seen.over:
                 end = seen.state  # its reader is past all that is there
-            if end:
+            if end == GIVEN_UP and (seen is None or seen.state != GIVEN_UP):
+                looked_s = 0.0  # since the last look
+            elif end:
                 break
-        if end == GIVEN_UP:
-            if seen is None or seen.state != GIVEN_UP:
-                seen = await _looked(shared, self.id, self._tenant)
-            if seen is not None:
-                for number, event in enumerate(given_up.events(_gone(), seen.api, seen.shown, at), at):
-                    yield number, event
+        if end == GIVEN_UP and seen is not None:
+            for number, event in enumerate(given_up.events(_gone(), seen.api, seen.shown, at), at):
+                yield number, event
 
     async def cancel(self) -> None:
         """Its maker hears of it within a fifth of a lease. Raises Conflict, NotFound, StateUnavailable."""
