@@ -158,7 +158,7 @@ def test_a_build_is_started_with_what_the_engine_in_the_package_sets_itself() ->
     assert words[0] == "/b/llama-server"
     assert words[words.index("--fit") + 1] == "off"
     assert words[words.index("--threads-http") + 1] == "22"
-    assert words[words.index("--poll") + 1] == "1"
+    assert words[words.index("--poll") + 1] == "4"
     assert words[-2:] == ("--cache-ram", "0")
 
 
