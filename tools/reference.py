@@ -21,8 +21,9 @@ from inhouse.cli import reference as cli_reference
 from inhouse.config import reference as config_reference
 from inhouse.core import Endpoint, Usage
 from inhouse.telemetry.audit import AuditReading
+from inhouse.telemetry.collectors import LaneReading
 from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
 from inhouse.telemetry.queued import Queues
 from inhouse.telemetry.stores import StoreGauges, StoreReading
@@ -166,12 +167,14 @@ def _metric_rows() -> Iterator[str]:
         lambda: [LaneReading("chat", ready=True, slots=1, serving=0, waiting=0, cache_entries=0, cache_bytes=0)]
     )
     metrics.registry.register(StoreGauges(lambda: StoreReading({"quotas": ""}, 0, 0)))
-    metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, 1, {"chat": 1})))
-    entry = Entry(
-        "id", "chat", 0.0, model="chat", status=200, first_token_s=1.0, ended_s=2.0, usage=Usage(3, 2, 1), cache="hit"
-    )
+    metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, 1, 1, {"chat": 1})))
+    entry = Entry("id", "chat", 0.0)
+    entry.model, entry.status, entry.first_token_s, entry.ended_s = "chat", 200, 1.0, 2.0
+    entry.usage, entry.cache = Usage(3, 2, 1), "hit"
     metrics.book(entry)
-    metrics.book(Entry("id", "chat", 0.0, model="chat", status=200, failed=True, retries=1))
+    broken = Entry("id", "chat", 0.0)
+    broken.model, broken.status, broken.failed, broken.retries = "chat", 200, True, 1
+    metrics.book(broken)
     metrics.restarted("chat")
     metrics.watch_endpoints(lambda: [("chat", _ENDPOINT)])
     metrics.registry.register(Queues(lambda: [("chat", msgspec.structs.asdict(QueueBacklog()), True)]))

@@ -33,7 +33,7 @@ from inhouse.errors import (
     Unauthorized,
     Unavailable,
 )
-from inhouse.runtime import BOOKED_AT_ONCE, Parts, hand_on
+from inhouse.parts import BOOKED_AT_ONCE, Parts, hand_on
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.log import place_of
 from inhouse.telemetry.story import Held, Limited

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
-
-import msgspec
 
 from inhouse.admission.turns import Ask
 from inhouse.core import NOTHING, Identity, Usage
@@ -25,21 +24,23 @@ from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.watch import Watch
 from inhouse.engines.connection import BODY_BYTES_MAX, Reply, StaleConnectionError
 from inhouse.errors import ApiError, EngineError
+from inhouse.parts import Parts
 from inhouse.pipeline import Request, answer_rest, book, end_with
 from inhouse.routing.router import Outcome
-from inhouse.runtime import Parts
 from inhouse.store.ledger import Now
 from inhouse.store.ledger_account import DAY_US
 from inhouse.store.ledger_purse import Purse
 from inhouse.tenancy.limits import Bound, Terms
 from inhouse.wire.call import Call, View
-from inhouse.wire.openai_chat import PlainChat, plain_call
+from inhouse.wire.chat import PlainChat
+from inhouse.wire.openai_chat import plain_call
 from inhouse.wire.views import usage_in
 
 _REFUSAL_BYTES_MAX = 256 * 1024
 
 
-class Regular(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Regular:
     """What is the same for all requests of one caller for one model."""
 
     identity: Identity
@@ -63,24 +64,12 @@ class Traveller(Request, Protocol):
         """A whole answer."""
 
 
-class Line(msgspec.Struct, eq=False):
-    """See the module. It may use at most `_prompt_most` and `_answer_most` tokens; both are 0 where nothing limits it.
+class Line:
+    """See the module. It may use at most `prompt_most` and `answer_most` tokens; both are 0 where nothing limits it.
 
-    `_call` is that of an answer that streams from the engine; one in one piece needs none while all goes well.
+    `call` is that of an answer that streams from the engine; one in one piece needs none while all goes well.
     """
 
-    _parts: Parts
-    _request: Traveller
-    _regular: Regular
-    _plain: PlainChat
-    _call: Call | None
-    _place: Place
-    _purse: Purse | None
-    _at: Now
-    _prompt_most: int
-    _answer_most: int
-    _prompt_tokens: int
-    _body_bytes: int
     _pieces: bytes | list[bytes] = b""
     _over: bool = False
     """Nothing more is wanted of the engine."""
@@ -91,10 +80,39 @@ class Line(msgspec.Struct, eq=False):
     _sink: ViewSink | None = None
     reply: Reply | None = None
 
+    def __init__(
+        self,
+        parts: Parts,
+        request: Traveller,
+        regular: Regular,
+        plain: PlainChat,
+        call: Call | None,
+        place: Place,
+        purse: Purse | None,
+        at: Now,
+        prompt_most: int,
+        answer_most: int,
+        prompt_tokens: int,
+        body_bytes: int,
+    ) -> None:
+        self._parts = parts
+        self._request = request
+        self._entry = request.entry
+        self._regular = regular
+        self._plain = plain
+        self._call = call
+        self._place = place
+        self._purse = purse
+        self._at = at
+        self._prompt_most = prompt_most
+        self._answer_most = answer_most
+        self._prompt_tokens = prompt_tokens
+        self._body_bytes = body_bytes
+
     def stream(self, call: Call, doubt: Callable[[], None]) -> None:
         """It is watched as a stream; `doubt` has the engine looked at."""
         regular, request = self._regular, self._request
-        errand = self._errand = Errand(0, call.jobs[0], call.view, regular.lane, regular.share, request, request.entry)
+        errand = self._errand = Errand(0, call.jobs[0], call.view, regular.lane, regular.share, request, self._entry)
         errand.may_be_rescued()
         errand.watch.asked(self._place.began_s, doubt)
         regular.lane.watches.add(errand.watch)
@@ -159,7 +177,7 @@ class Line(msgspec.Struct, eq=False):
             self._hand_over(fault)
             return
         request = self._request
-        entry = request.entry
+        entry = self._entry
         self._over = self._ended = True
         events = entry.events = usage.completion_tokens or 1
         lane.places.leave(place, "ok", events)
@@ -179,9 +197,9 @@ class Line(msgspec.Struct, eq=False):
         self._regular.lane.learn(self._body_bytes, view.usage.prompt_tokens)
         request.finish(view, view.end())
         self._settle(view.usage, view.events_seen)
-        request.entry.status = 200
+        self._entry.status = 200
         request.arrived()
-        book(self._parts, request.entry, view)
+        book(self._parts, self._entry, view)
 
     # from outside
     def leave(self) -> None:
@@ -193,8 +211,8 @@ class Line(msgspec.Struct, eq=False):
         """As a watch, of an answer in one piece: of that nothing is heard before its end."""
         request, lane = self._request, self._regular.lane
         limits = request.time_limits(lane.limits, kept_alive=False)
-        if now_s - request.entry.arrived_s > limits.total_s:
-            Watch(lane.model, lane.limits, limits, request.entry.arrived_s, request.stop).look(now_s)
+        if now_s - self._entry.arrived_s > limits.total_s:
+            Watch(lane.model, lane.limits, limits, self._entry.arrived_s, request.stop).look(now_s)
 
     # the rest of an unusual one
     @property
@@ -214,13 +232,13 @@ class Line(msgspec.Struct, eq=False):
         try:
             if errand is None:
                 lane.watches.discard(self)
-                errand = Errand(0, job, view, lane, share, request, request.entry)
+                errand = Errand(0, job, view, lane, share, request, self._entry)
             await errand.go_on(turn, self._place, self._fault)
             lane.learn(len(job.body), view.usage.prompt_tokens)
             request.finish(view, view.end())
         finally:
-            hold.settle(bound.spent(view.usage, view.events_seen, request.entry.reused_tokens))
-            request.entry.money = hold.money
+            hold.settle(bound.spent(view.usage, view.events_seen, self._entry.reused_tokens))
+            self._entry.money = hold.money
 
     def _hand_over(self, fault: ApiError | StaleConnectionError) -> None:
         """A connection that was stale had been idle for too long: the engine is asked on another one."""
@@ -245,7 +263,7 @@ class Line(msgspec.Struct, eq=False):
         else:
             self._settle(view.usage, view.events_seen)
         self._request.arrived()
-        book(self._parts, self._request.entry, view)
+        book(self._parts, self._entry, view)
 
     def _silence(self) -> None:
         """Nothing more of the engine's answer."""

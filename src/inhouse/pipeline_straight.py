@@ -16,15 +16,16 @@ from inhouse.dispatch.prompts import TEMPLATE_TOKENS
 from inhouse.dispatch.reserve import limited
 from inhouse.dispatch.upstream import renamed
 from inhouse.errors import ApiError, BadRequest
+from inhouse.parts import Parts
 from inhouse.pipeline_line import Line, Regular, Traveller
 from inhouse.routing.router import RouteAsk
-from inhouse.runtime import Parts
 from inhouse.telemetry.story import Held
 from inhouse.tenancy.limits import purse_lines
 from inhouse.tenancy.prices import FREE
 from inhouse.tenancy.roles import require
+from inhouse.wire.chat import PlainChat
 from inhouse.wire.guard import check_body
-from inhouse.wire.openai_chat import PATH, STREAMED_BYTES, PlainChat, parse_plain, plain_call, plain_whole
+from inhouse.wire.openai_chat import PATH, STREAMED_BYTES, parse_plain, plain_call, plain_whole
 
 _REGULARS_MAX = 10_000
 
@@ -100,6 +101,7 @@ def set_off(parts: Parts, request: Traveller, identity: Identity, plain: PlainCh
             pool.put_back(connection)
             return None
     # nothing stands in the way any more
+    parts.straight += 1
     entry = request.entry
     entry.begun = True
     entry.key_id, entry.tenant, entry.model = regular.key_id, regular.tenant, lane.model

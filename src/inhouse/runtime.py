@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inhouse.config import Stack
 from inhouse.core import ANONYMOUS, Endpoint, Identity, ReplicaReport, Report
 from inhouse.dispatch.holdings import watch_process
-from inhouse.dispatch.lane import Lane, Share
+from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.ways import Ways
 from inhouse.engines.table import ENGINES
-from inhouse.errors import ApiError, InhouseError, ShuttingDown
+from inhouse.errors import InhouseError, ShuttingDown
+from inhouse.parts import Parts, Shares
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
@@ -27,9 +27,9 @@ from inhouse.runtime_sockets import socket_folder
 from inhouse.runtime_stores import StoreWatch, share_answers, share_hints, troubles_of
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
-from inhouse.telemetry.audit import Audit
+from inhouse.telemetry.collectors import LaneReading
 from inhouse.telemetry.log import Log, place_of
-from inhouse.telemetry.metrics import LaneReading, Metrics
+from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
 from inhouse.threads import in_thread
@@ -38,75 +38,8 @@ if TYPE_CHECKING:
     from inhouse.runtime_residence import Keeper
 
 TICK_S = 0.25
-BOOKED_AT_ONCE = 256
-"""Requests whose booking is handed on together: all those of a tick at once would hold everybody else up."""
-_SHARES_MAX = 10_000
 _CHECKPOINT_S = 1.0
 _TICKS_PER_SWEEP = 4
-
-
-class RequestIds:
-    """24 hexadecimal digits, by the hundred: the system is asked for randomness once for many."""
-
-    def __init__(self) -> None:
-        self._left: list[str] = []
-
-    def new(self) -> str:
-        if not self._left:
-            digits = os.urandom(12 * 128).hex()
-            self._left = [digits[at : at + 24] for at in range(0, len(digits), 24)]
-        return self._left.pop()
-
-
-@dataclass(slots=True)
-class Parts:
-    """What the requests of one process share."""
-
-    stack: Stack
-    identify: Callable[[bytes | None, bytes | None], Identity]
-    lanes: Mapping[str, Lane]
-    ways: Ways
-    shares: Shares
-    quotas: Quotas
-    log: Log
-    metrics: Metrics
-    recent: Recent
-    alarm: Alarm
-    stores: Stores
-    """Where the state is."""
-    refresh_keys: Callable[[], None]
-    """To be called after a key was changed here: it holds at once."""
-    audit: Audit
-    keeper: Keeper | None = None
-    """Of the models that are started here; None where there are none."""
-    recognise: Callable[[bytes], Identity | None] = lambda proof: None
-    """(proof) → the caller that it has shown before (`Authenticator.again`)."""
-    request_ids: RequestIds = field(default_factory=RequestIds)
-    regulars: dict[tuple[str, str], object] = field(default_factory=dict)
-    """By key and model; see `pipeline_straight`."""
-    draining: bool = False
-    sweepers: list[Callable[[], None]] = field(default_factory=list)
-    """Called about once a second, in the event loop."""
-    troubles: Callable[[], Mapping[str, str]] = dict
-    """What of the shared stores is away and why, by what suffers from it; "" for what is not."""
-    catch_up: Callable[[], object] = bool
-    """Reads what has changed in a store that is watched; for a thread, after a change that was made here."""
-    connections: Callable[[], int] = int
-    """How many clients are connected; the server says."""
-    divert: Callable[[bytes, bytes, Identity], Awaitable[bytes | None]] | None = None
-    """(path, body, caller) → the answer of a request that goes on by itself, in the background; the door says."""
-    going_on: Callable[[], bool] = bool
-    """Whether answers are under way that outlast their connections, and this process."""
-    stop_aside: Callable[[ApiError], object] = bool
-    """Ends those, and tells whoever reads them why."""
-    concerns: dict[str, Callable[[], str]] = field(default_factory=dict)
-    """More of what `troubles` tells, by those who have it."""
-    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What the door closes, before all else."""
-    booked: int = 0
-    """Requests since their booking was last handed on."""
-    heartbeat_s: float = 0.0
-    """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
 
 
 @contextlib.asynccontextmanager
@@ -148,7 +81,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             audit,
         )
         parts.recognise = auth.again if stack.auth.enabled else lambda proof: ANONYMOUS
-        watch_process(metrics, lanes, quotas, connections=lambda: parts.connections())
+        watch_process(metrics, lanes, quotas, connections=lambda: parts.connections(), straight=lambda: parts.straight)
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
         hints = stores.hints()
         if hints is not None:
@@ -214,23 +147,6 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
         yield parts
 
 
-class Shares:
-    """What each tenant gets of the slots, as the stack says."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._found: dict[str, Share] = {}
-
-    def of(self, tenant: str) -> Share:
-        share = self._found.get(tenant)
-        if share is None:
-            spec = self._stack.tenants.get(tenant, self._stack.tenant_defaults)
-            share = Share(tenant, spec.weight, spec.priority)
-            if len(self._found) < _SHARES_MAX:
-                self._found[tenant] = share
-        return share
-
-
 def _anyone(authorization: bytes | None, x_api_key: bytes | None) -> Identity:
     return ANONYMOUS
 
@@ -278,14 +194,6 @@ def _trouble(parts: Parts, model: str, reason: str) -> None:
 
 def _fault(parts: Parts, model: str, error: BaseException) -> None:
     parts.log.event("error", "internal error", model=model, fault=place_of(error))
-
-
-def hand_on(parts: Parts) -> None:
-    """What was booked goes to those who count and write it."""
-    parts.booked = 0
-    parts.metrics.flush()
-    parts.audit.flush()
-    parts.log.flush()
 
 
 def _keeper(stack: Stack, log: Log, metrics: Metrics) -> Keeper:

@@ -11,7 +11,8 @@ from inhouse.store.contract import KeyStore
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
-from inhouse.telemetry.log import Level, Log
+from inhouse.telemetry.line import Level
+from inhouse.telemetry.log import Log
 from inhouse.tenancy.auth import Authenticator
 from inhouse.tenancy.declared import DeclaredKeys
 from inhouse.tenancy.keys import first_key

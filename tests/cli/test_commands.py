@@ -88,7 +88,7 @@ def test_version(inhouse: Any) -> None:
     assert f"inhouse    {__version__}\n" in inhouse("version").stdout
     facts = json.loads(inhouse("version", "--json").stdout)
     assert facts["inhouse"] == __version__
-    assert set(facts) == {"inhouse", "python", "xllamacpp", "platform"}
+    assert set(facts) == {"inhouse", "build", "python", "xllamacpp", "platform"}
 
 
 def test_an_unknown_command(inhouse: Any) -> None:

@@ -21,6 +21,8 @@ from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.watch import TimeLimits, Watch
 from inhouse.engines.connection import Connection
 from inhouse.engines.known_head import KnownHead
+from inhouse.engines.member import Member
+from inhouse.engines.table import ENGINES
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import Job
 from inhouse.wire.views import RelayView
@@ -144,7 +146,7 @@ def stream(
         client, view, transport = Client(relays), RelayView(include_usage=include_usage), Transport()
         watch = Watch("m", TimeLimits(), TimeLimits(), 0.0, lambda reason: None)
         rescue = Rescue(Job("/v1/chat/completions", b"{}"), SENT_BYTES_MAX) if rescued else None
-        place = Place(None, None, 0.0)  # type: ignore[arg-type]
+        place = Place(Member("e", ENGINES["vllm"], 1), None, 0.0)
         sink = ViewSink(0, view, client, Entry("r", "chat", 0.0), watch, place, None, rescue)
         over: list[Exception | None] = []
         sink.tell(over.append)

@@ -15,8 +15,7 @@ import typer
 
 from inhouse.cli.commands import app_of
 from inhouse.config import read
-from inhouse.wire.chat import ChatRequest
-from inhouse.wire.openai_chat import EngineChat
+from inhouse.wire.chat import ChatRequest, EngineChat
 
 COMMANDS: Any = typer.main.get_command(app_of())
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ import pytest
 
 from inhouse import runtime
 from inhouse.config import Stack
-from inhouse.gateway import app, exchange
+from inhouse.gateway import app
 from inhouse.gateway.lean import Config, ServerState
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
-from inhouse.pipeline_line import Line
-from inhouse.pipeline_straight import set_off
 from inhouse.store.audit_read import oldest
 from inhouse.store.ledger import UsageFilter
 from inhouse.store.ledger_sqlite import SqliteLedger
@@ -154,6 +152,8 @@ class Seen:
     stories: list[list[dict[str, Any]]]
     held: tuple[int, int, int]
     asked: list[str]
+    straight: int = field(compare=False)
+    """Requests that went the straight line."""
 
 
 def request(wanted: str, *, stream: bool, **more: Any) -> bytes:
@@ -220,10 +220,12 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
     return head + whole
 
 
-async def seen_with(folder: Path, sends: list[bytes], **more: Any) -> Seen:
+async def seen_with(folder: Path, sends: list[bytes], *, straight: bool = True, **more: Any) -> Seen:
     """One client sends them one after the other on one connection, behind some to be known by."""
     async with Engine().running() as engine:
         async with door(stack_of(folder, engine, **more)) as (parts, port):
+            if not straight:  # nobody was proven before
+                parts.recognise = lambda proof: None
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             answers = []
             for data in [request("hello", stream=False, max_tokens=None)] * WARM_UPS + sends:
@@ -240,7 +242,7 @@ async def seen_with(folder: Path, sends: list[bytes], **more: Any) -> Seen:
             in_flight = sum(member.in_flight for member in lane.places.members.values())
             held = (parts.quotas.held, lane.turns.queue.serving, in_flight)
             assert not lane.watches
-            text = parts.metrics.text().decode()
+            text, went = parts.metrics.text().decode(), parts.straight
         metrics = [
             line for line in text.splitlines() if re.match(r"inhouse_(requests|tokens|streams|retries|fail)", line)
         ]
@@ -248,7 +250,8 @@ async def seen_with(folder: Path, sends: list[bytes], **more: Any) -> Seen:
         usage = [msgspec.structs.astuple(row)[1:] for row in ledger.usage(UsageFilter())]
         ledger.close()
         audit = [less_times(json.loads(line)) for line in oldest(folder) if b'"kind":"request"' in line]
-        return Seen([_CHANGING.sub(b"", one) for one in answers], audit, usage, metrics, stories, held, engine.asked)
+        shown_answers = [_CHANGING.sub(b"", one) for one in answers]
+        return Seen(shown_answers, audit, usage, metrics, stories, held, engine.asked, went)
 
 
 def shown(step: Any, places: dict[str, str]) -> dict[str, Any]:
@@ -266,37 +269,18 @@ def less_times(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Lines:
-    """How many requests went the straight line."""
-
-    number: int = 0
-    read: int = 0
-    """Reads from clients."""
-
-
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    counted = Lines()
-
-    def counting(*args: Any) -> Line | None:
-        line = set_off(*args)
-        counted.number += line is not None
-        return line
-
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What came from clients."""
+    seen: list[bytes] = []
     received = GatewayProtocol.data_received
 
     def reading(self: GatewayProtocol, data: bytes) -> None:
-        counted.read += 1
+        seen.append(data)
         received(self, data)
 
-    monkeypatch.setattr(exchange, "set_off", counting)
     monkeypatch.setattr(GatewayProtocol, "data_received", reading)
-    return counted
-
-
-def never(*args: Any) -> None:
-    return None
+    return seen
 
 
 USUAL = ["hello", "slowly", "refused", "fails", "busy", "silent-end", "no-http", "garbage", "breaks"]
@@ -304,40 +288,35 @@ USUAL = ["hello", "slowly", "refused", "fails", "busy", "silent-end", "no-http",
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("wanted", USUAL)
-async def test_both_ways_are_one(
-    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch, wanted: str, stream: bool
-) -> None:
+async def test_both_ways_are_one(tmp_path: Path, wanted: str, stream: bool) -> None:
     """Answers, audit, usage, metrics and stories are the same, and nothing stays held, however the engine behaves."""
     options = {"include_usage": True} if stream else None
     sends = [request(wanted, stream=stream, stream_options=options), request("hello", stream=stream, max_tokens=None)]
     sends += [request("hello", stream=stream, max_tokens=10_000_000), request("hello", stream=stream, nonsense=1)]
     straight = await seen_with(tmp_path / "a", sends)
-    assert lines.number >= 2
-    monkeypatch.setattr(exchange, "set_off", never)
-    general = await seen_with(tmp_path / "b", sends)
+    general = await seen_with(tmp_path / "b", sends, straight=False)
     assert straight == general
+    assert straight.straight >= 2
+    assert general.straight == 0
     assert straight.held == (0, 0, 0)
 
 
-async def test_a_stream_that_another_engine_could_not_go_on_with(
-    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_that_another_engine_could_not_go_on_with(tmp_path: Path) -> None:
     """Without failover a stream that breaks off ends with the same event on both ways."""
     sends = [request("breaks", stream=True)]
     straight = await seen_with(tmp_path / "a", sends, failover={"enabled": False})
-    monkeypatch.setattr(exchange, "set_off", never)
-    assert await seen_with(tmp_path / "b", sends, failover={"enabled": False}) == straight
+    assert await seen_with(tmp_path / "b", sends, straight=False, failover={"enabled": False}) == straight
     assert b"error" in straight.answers[-1]
-    assert lines.number >= 1
+    assert straight.straight >= 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves(tmp_path: Path, lines: Lines, stream: bool) -> None:
+async def test_a_client_that_leaves(tmp_path: Path, stream: bool) -> None:
     """The engine learns of it, everything is given back, and the request is booked once."""
     async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
-        lines.number = 0
+        before = parts.straight
         writer.write(request("hangs", stream=stream))
         async with asyncio.timeout(DEADLINE_S):
             await engine.news.wait()
@@ -346,45 +325,45 @@ async def test_a_client_that_leaves(tmp_path: Path, lines: Lines, stream: bool) 
             await engine.news.wait()
             while parts.quotas.held or parts.lanes["m"].turns.queue.serving:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert lines.number == 1
+        assert parts.straight == before + 1
         assert [member.in_flight for member in parts.lanes["m"].places.members.values()] == [0, 0]
         assert not parts.lanes["m"].watches
         assert 'inhouse_requests_total{api="chat",model="m",status="499"} 1.0' in parts.metrics.text().decode()
         assert len(parts.recent) == WARM_UPS + 1
 
 
-async def test_a_limit_of_time(tmp_path: Path, lines: Lines) -> None:
+async def test_a_limit_of_time(tmp_path: Path) -> None:
     """An engine that hangs is given up after the model's `total_timeout`, which the client is told."""
     more: dict[str, Any] = {"total_timeout": 0.4}
     async with Engine().running() as engine, door(stack_of(tmp_path, engine, **more)) as (parts, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
-        lines.number = 0
+        before = parts.straight
         writer.write(request("hangs", stream=False))
         async with asyncio.timeout(DEADLINE_S):
             answer = await answer_of(reader)
         assert answer.startswith(b"HTTP/1.1 504"), answer
-        assert (lines.number, parts.quotas.held, parts.lanes["m"].turns.queue.serving) == (1, 0, 0)
+        assert (parts.straight - before, parts.quotas.held, parts.lanes["m"].turns.queue.serving) == (1, 0, 0)
         writer.close()
 
 
-async def test_requests_that_are_sent_ahead(tmp_path: Path, lines: Lines) -> None:
+async def test_requests_that_are_sent_ahead(tmp_path: Path, reads: list[bytes]) -> None:
     """Each gets its own answer in its turn, also one without a body, and one whose body came in pieces."""
     async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
-        lines.number = 0
+        before = parts.straight
         usual = request("gated", stream=False)
         empty = re.sub(rb"content-length: \d+\r\n\r\n.*", b"content-length: 0\r\n\r\n", usual, flags=re.DOTALL)
         async with asyncio.timeout(DEADLINE_S):
             for data in (usual, usual[:-9], usual[-9:] + empty + usual):
-                seen = lines.read
+                seen = len(reads)
                 writer.write(data)
-                while lines.read == seen:  # noqa: ASYNC110
+                while len(reads) == seen:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             engine.gate.set()
             found = [(await answer_of(reader)).split()[1] for _ in range(4)]
         assert found == [b"200", b"200", b"400", b"200"]
-        assert lines.number >= 1
+        assert parts.straight > before
         assert (parts.quotas.held, parts.lanes["m"].turns.queue.serving) == (0, 0)
         writer.close()

@@ -12,9 +12,10 @@ import pytest
 
 from inhouse.core import Usage
 from inhouse.errors import StateError
-from inhouse.telemetry.audit import ACTS, RETRY_S, ActName, Audit, Record, record_of
+from inhouse.telemetry.audit import RETRY_S, Audit
 from inhouse.telemetry.audit_page import LOOKED_AT_MAX, Wanted, matching, page
 from inhouse.telemetry.entry import FACTS, Entry, FactName
+from inhouse.telemetry.record import ACTS, ActName, Record, record_of
 
 TEXT_FIELDS = {"kind", "id", "api", "tenant", "key", "model", "client", "code", "act", "by", "target", "digest"}
 
@@ -72,7 +73,9 @@ class Desk:
 
 
 def entry(request_id: str) -> Entry:
-    return Entry(request_id, "chat", 1.0, status=200, ended_s=2.0)
+    made = Entry(request_id, "chat", 1.0)
+    made.status, made.ended_s = 200, 2.0
+    return made
 
 
 @pytest.fixture
@@ -82,10 +85,10 @@ def desk() -> Desk:
 
 def test_a_request_s_record() -> None:
     """Has what the entry says, in seconds since 1970, and leaves out what is not there."""
-    made = Entry(
-        "id-1", "chat", 10.0, key_id="k", tenant="acme", model="m", status=200, waited_s=0.5, first_token_s=11.0,
-        ended_s=12.5, usage=Usage(3, 2, 1), money=7, client="10.0.0.1",
-    )  # fmt: skip
+    made = Entry("id-1", "chat", 10.0)
+    made.key_id, made.tenant, made.model, made.client = "k", "acme", "m", "10.0.0.1"
+    made.status, made.waited_s, made.first_token_s, made.ended_s = 200, 0.5, 11.0, 12.5
+    made.usage, made.money = Usage(3, 2, 1), 7
     made.note("credential", "expired")
     assert record_of(made, 1000.0) == Record(
         time=1012.5, kind="request", id="id-1", api="chat", tenant="acme", key="k", model="m", client="10.0.0.1",

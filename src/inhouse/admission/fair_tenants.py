@@ -34,8 +34,6 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
 
-import msgspec
-
 Priority = Literal["interactive", "standard", "batch"]
 
 _TOKENS_FIRST_GUESS = 500.0
@@ -43,7 +41,8 @@ _SMOOTHING = 0.2
 _SLACK = 64
 
 
-class Ticket(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class Ticket:
     """One request's place. `wake(None)` is called when it is granted, `wake(error)` when it must leave.
 
     `wake` must not call back into the queue. A ticket is offered once. `prompt_tokens` is an estimate, `tokens_max`

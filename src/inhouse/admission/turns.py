@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-
-import msgspec
 
 from inhouse.admission.fair import FairQueue, Priority, Ticket
 from inhouse.admission.notices import Notices, Tell
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Ask:
     """Who wants a slot, and for how much: `prompt_tokens` is an estimate, `tokens_max` bounds prompt and answer."""
 
     tenant: str = "default"

@@ -6,6 +6,7 @@ import typer
 
 from inhouse import __version__
 from inhouse.cli.options import AsJson, examples
+from inhouse.compiled import COMPILED
 
 EXAMPLES = examples("inhouse version", "inhouse version --json")
 
@@ -22,6 +23,7 @@ def version(as_json: AsJson = False) -> None:
         engine = "not installed"
     facts = {
         "inhouse": __version__,
+        "build": "compiled" if COMPILED else "interpreted",
         "python": platform.python_version(),
         "xllamacpp": engine,
         "platform": platform.platform(),

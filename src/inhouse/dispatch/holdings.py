@@ -16,7 +16,12 @@ from inhouse.tenancy.quotas import Quotas
 
 
 def watch_process(
-    metrics: Metrics, lanes: Mapping[str, Lane], quotas: Quotas, *, connections: Callable[[], int]
+    metrics: Metrics,
+    lanes: Mapping[str, Lane],
+    quotas: Quotas,
+    *,
+    connections: Callable[[], int],
+    straight: Callable[[], int],
 ) -> None:
     """Has `/metrics` show it, and on Linux the usual `process_…` series."""
 
@@ -24,6 +29,7 @@ def watch_process(
         return ProcessReading(
             connections=connections(),
             tasks=len(asyncio.all_tasks()),
+            straight=straight(),
             reservations=quotas.held,
             overruns=quotas.overruns,
             engine_connections={name: _connections(lane) for name, lane in lanes.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -263,18 +263,14 @@ class Lane:
         finally:
             self.asking -= 1
 
-    @contextlib.asynccontextmanager
-    async def reached(self) -> AsyncIterator[Pool]:
-        """As `asked`; a model that is asleep is loaded for it. Raises Unavailable too."""
+    async def woken(self) -> None:
+        """Returns when there is a replica to be `asked`: a model that is asleep is loaded. Raises Unavailable."""
         if self.ready:
-            with self.asked() as pool:
-                yield pool
             return
         wait_s = self.patience_s(0.0, self.limits.wait_s)
         try:
             async with self.turns.turn(wait_s):
-                with self.asked() as pool:
-                    yield pool
+                pass
         except WaitedTooLong as error:
             raise self.late(error, self.limits.wait_s) from None
 

@@ -23,21 +23,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from inhouse.core import Endpoint
 from inhouse.engines.member import Member
 from inhouse.errors import ApiError, WaitedTooLong
 from inhouse.routing.router import Outcome, Pick, RouteAsk, Router
 
 
-class Place(msgspec.Struct, eq=False, gc=False):
+class Place:
     """One slot of one member, in use. `first_s` is set at the first token: from then on nothing is tried again."""
 
-    member: Member
-    pick: Pick | None
-    began_s: float
     first_s: float | None = None
+
+    def __init__(self, member: Member, pick: Pick | None, began_s: float) -> None:
+        self.member = member
+        self.pick = pick
+        self.began_s = began_s
 
 
 @dataclass(slots=True, eq=False)

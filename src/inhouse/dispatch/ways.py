@@ -17,9 +17,10 @@ from inhouse.errors import Forbidden
 from inhouse.routing.routes import ModelAsk, Plan, Routes
 from inhouse.store.routes import RouteStore
 from inhouse.telemetry.audit import Audit
+from inhouse.telemetry.collectors import CanaryReading
 from inhouse.telemetry.entry import HUNG_UP, Entry, Trial
 from inhouse.telemetry.log import Log
-from inhouse.telemetry.metrics import CanaryReading, Metrics
+from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.story import Routed
 from inhouse.tenancy.limits import models_allowed
 from inhouse.tenancy.roles import require

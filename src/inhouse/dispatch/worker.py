@@ -242,7 +242,8 @@ class Worker:
                 return view
             job, view = step.job, RawView(step.splice)
         call = Call(self._lane.model, (job,), view)
-        entry = Entry(taken.id, "queue", began_s, model=self._lane.model)
+        entry = Entry(taken.id, "queue", began_s)
+        entry.model = self._lane.model
         await direct.answer(call, self._lane, _SHARE, work, entry)
         work.end(view.document)
         return view

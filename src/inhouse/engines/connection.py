@@ -201,7 +201,7 @@ class _Collector:
             self.whole.set_result(b"".join(self._parts))
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One connection to an engine; the parser's callbacks fill the current reply once per read."""
 
     __slots__ = (
@@ -323,6 +323,15 @@ class Connection(asyncio.Protocol):
             self._at_chunk = False
         if self._complete:
             self._end(None)
+
+    def eof_received(self) -> None:
+        """The transport closes."""
+
+    def pause_writing(self) -> None:
+        """A request is written whole, whatever its size: nothing of it could be held back."""
+
+    def resume_writing(self) -> None:
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -17,6 +17,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from inhouse.engines.connection import Connection, Reply, Sink, StaleConnectionError
 from inhouse.engines.known_head import KnownHead
@@ -172,7 +173,7 @@ class Pool:
 
     async def _connect(self) -> Connection:
         connection = Connection(self, self._loop)
-        make: Callable[[], asyncio.Protocol] = lambda: connection  # noqa: E731
+        make: Callable[[], asyncio.Protocol] = lambda: cast(asyncio.Protocol, connection)  # noqa: E731
         address = self.address
         try:
             async with asyncio.timeout(self._connect_s_max):

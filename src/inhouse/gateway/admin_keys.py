@@ -21,7 +21,7 @@ from starlette.responses import Response
 from inhouse.core import Identity
 from inhouse.errors import BadRequest, StateError, StateUnavailable
 from inhouse.gateway.body import read_body
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.store.ledger import Ledger, UsageRow, now
 from inhouse.tenancy import standing, usage, wanted
 from inhouse.tenancy.desk import KeyDesk, shown

@@ -15,9 +15,9 @@ from inhouse.core import Identity
 from inhouse.dispatch.steering import Steered
 from inhouse.errors import AuditUnavailable, BadRequest, StateError, StateUnavailable
 from inhouse.gateway.body import read_body
+from inhouse.parts import Parts
 from inhouse.routing.by_hand import Event, shares
 from inhouse.routing.canary import Canary, Sample
-from inhouse.runtime import Parts
 from inhouse.wire.routes import (
     CanaryCard,
     RouteCard,

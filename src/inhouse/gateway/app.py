@@ -42,7 +42,7 @@ from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
 from inhouse.gateway.sockets import Sockets
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
 from inhouse.wire import errors, messages
@@ -287,7 +287,8 @@ async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) 
     """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
     if not lane.engine.counts:
         raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not count tokens for others")
-    async with lane.reached() as pool:
+    await lane.woken()
+    with lane.asked() as pool:
         reply = await pool.request(method, path, body)
         answer = await reply.read()
     if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):

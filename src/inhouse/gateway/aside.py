@@ -20,8 +20,8 @@ from inhouse.dispatch.lane import Share
 from inhouse.dispatch.watch import TimeLimits
 from inhouse.errors import ApiError
 from inhouse.gateway.apis import Api, parsed
+from inhouse.parts import Parts, Shares
 from inhouse.pipeline import answer, never_begun
-from inhouse.runtime import Parts, Shares
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import Call, View
 from inhouse.wire.lenient import ignored_header
@@ -108,7 +108,7 @@ class Aside:
         known = self._identity
         parts = dataclasses.replace(self._parts, identify=lambda authorization, x_api_key: known)
         if self._share is not None:
-            parts.shares = _OneShare(self._share)
+            parts.shares = Shares(parts.stack, everybody=self._share)
         await answer(parts, self)
 
     def _gone(self, task: asyncio.Task[None]) -> None:
@@ -160,13 +160,3 @@ class Aside:
             self._sink.closed(view.fail(error))
         else:
             self._sink.refused(error.status, self._api.error_body(error, self.entry.request_id), error)
-
-
-class _OneShare(Shares):
-    """The share of everybody who asks."""
-
-    def __init__(self, share: Share) -> None:
-        self._share = share
-
-    def of(self, tenant: str) -> Share:
-        return self._share

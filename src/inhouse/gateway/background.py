@@ -24,7 +24,7 @@ from inhouse.gateway.apis import APIS, parsed
 from inhouse.gateway.aside import Aside
 from inhouse.gateway.body import read_body
 from inhouse.gateway.kept import Kept, KeptAnswers
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.telemetry.log import place_of
 from inhouse.wire import errors, responses
 from inhouse.wire.responses_items import response

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from inhouse.dispatch.lane import Lane
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.wire.backlog import BacklogBody, ModelBacklog
 
 

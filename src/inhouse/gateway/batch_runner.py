@@ -30,7 +30,7 @@ from inhouse.errors import ApiError, InhouseError
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.aside import Aside
 from inhouse.gateway.batch_files import write_results
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.store.batches import Batches, BatchRecord
 from inhouse.store.blobs import Blobs
 from inhouse.telemetry.log import place_of

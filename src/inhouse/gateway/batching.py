@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from inhouse.gateway.batch_runner import BatchRunner
 from inhouse.gateway.batches import BatchDoor
 from inhouse.gateway.files import Files
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane
 from inhouse.engines.member import Member
 from inhouse.errors import NotFound
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.wire.endpoints import EndpointCard, EndpointList
 
 

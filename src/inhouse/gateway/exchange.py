@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from inhouse.admission.notices import Standing
 from inhouse.dispatch.follower import Source
@@ -24,15 +24,16 @@ from inhouse.gateway import timing
 from inhouse.gateway.apis import parsed
 from inhouse.gateway.head import Head
 from inhouse.gateway.response import DOCUMENT, EVENT_STREAM, JSON, head_of, header_lines
+from inhouse.parts import Parts
 from inhouse.pipeline import answer, never_begun
 from inhouse.pipeline_line import Line
 from inhouse.pipeline_straight import plain_of, set_off
-from inhouse.runtime import Parts
 from inhouse.telemetry.entry import Entry
 from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
+from inhouse.wire.chat import PlainChat
 from inhouse.wire.lenient import ignored_header
-from inhouse.wire.openai_chat import PlainChat, plain_call
+from inhouse.wire.openai_chat import plain_call
 
 
 class Wire(Protocol):
@@ -71,7 +72,7 @@ class Exchange:
     # what uvicorn's protocol reads and sets
     response_complete = False
     disconnected = False
-    message_event = _FLAG
+    message_event: ClassVar[_Flag] = _FLAG
     # what the pipeline reads and sets
     limit_lines = b""
     # ours

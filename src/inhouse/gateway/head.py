@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
-
-import msgspec
+from dataclasses import dataclass
 
 from inhouse.gateway import timing
 from inhouse.gateway.apis import Api
@@ -26,7 +25,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,12})\r\n", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 
-class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
     """See the module. Made once, for as many requests as it comes with."""
 
     api: Api
@@ -98,7 +98,8 @@ def head_of(
     )
 
 
-class Again(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Again:
     """A head, and the bytes that it was made from, around the digits of its `content-length`."""
 
     head: Head

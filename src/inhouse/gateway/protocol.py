@@ -28,7 +28,7 @@ from inhouse.gateway.late_websocket import LateWebSocket, handshake, is_socket
 from inhouse.gateway.lean import Config, Flow, HttpToolsProtocol, Pipelined, ServerState
 from inhouse.gateway.response import alive, refusal
 from inhouse.gateway.stall import Stall
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 
 _LINGER_S = 2.0
 _AHEAD_BYTES_MAX = 256 * 1024

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from inhouse.core import Identity
 from inhouse.errors import BadRequest, NotFound, StateError, StateUnavailable
 from inhouse.gateway.explain import story
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.telemetry.audit_page import Page, Wanted, is_status, page
 from inhouse.telemetry.entry import Entry
 from inhouse.tenancy.roles import allows

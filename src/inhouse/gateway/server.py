@@ -33,7 +33,8 @@ from inhouse.gateway.lean import Config, Server
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
-from inhouse.runtime import Parts, running
+from inhouse.parts import Parts
+from inhouse.runtime import running
 from inhouse.telemetry.log import Log, place_of
 
 _BACKLOG = 2048

@@ -19,7 +19,7 @@ from inhouse.core import Identity
 from inhouse.errors import ApiError, BadRequest, Conflict, QueueFull
 from inhouse.gateway.apis import APIS
 from inhouse.gateway.aside import Aside
-from inhouse.runtime import Parts
+from inhouse.parts import Parts
 from inhouse.tenancy.roles import require
 from inhouse.wire import socket_frames, sse
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 if TYPE_CHECKING:
     from inhouse.routing.known import Known
 
@@ -22,19 +20,20 @@ Refusal = Literal["not ready", "tried already", "breaker open", "probing", "ejec
 NOBODY: frozenset[str] = frozenset()
 
 
-class RouteAsk(msgspec.Struct, eq=False, gc=False):
-    """One request, as far as routing cares. Kept for its retries: the prompt is hashed once. (A struct, as all that is
-    made for each request.)
+class RouteAsk:
+    """One request, as far as routing cares. Kept for its retries: the prompt is hashed once.
 
     `prompt` is the body for the engine, whose beginning is what prompts share. `session` is a key that the requests of
     one conversation or user have in common, "" without one. `excluded` are endpoints that failed this request.
     """
 
-    prompt: bytes = b""
-    session: str = ""
-    excluded: frozenset[str] = NOBODY
     blocks: list[int] | None = None
     """The hash chain of the prompt, once the router has needed it."""
+
+    def __init__(self, prompt: bytes = b"", session: str = "", excluded: frozenset[str] = NOBODY) -> None:
+        self.prompt = prompt
+        self.session = session
+        self.excluded = excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +49,38 @@ class Candidate:
     """Part of the prompt that it has seen lately, 0 to 1; None where that was not looked at."""
 
 
-class Pick(msgspec.Struct, eq=False, gc=False):
+class Pick:
     """An endpoint, chosen. Cheap to make; `candidates` is put together when somebody asks.
 
     `names`, `scores`, `loads` and `prefixes` belong together by index: those that could have had the request.
     `known`, `started`, `ended` and `probe` are the router's own.
     """
 
-    endpoint_id: str
-    reason: str
-    ask: RouteAsk
-    known: Known
-    names: Sequence[str]
-    scores: Sequence[float]
-    loads: Sequence[float]
-    prefixes: Sequence[float] | None
-    refused: Sequence[tuple[str, Refusal]]
     started: bool = False
     ended: bool = False
     probe: bool = False
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        reason: str,
+        ask: RouteAsk,
+        known: Known,
+        names: Sequence[str],
+        scores: Sequence[float],
+        loads: Sequence[float],
+        prefixes: Sequence[float] | None,
+        refused: Sequence[tuple[str, Refusal]],
+    ) -> None:
+        self.endpoint_id = endpoint_id
+        self.reason = reason
+        self.ask = ask
+        self.known = known
+        self.names = names
+        self.scores = scores
+        self.loads = loads
+        self.prefixes = prefixes
+        self.refused = refused
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

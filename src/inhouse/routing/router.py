@@ -160,7 +160,7 @@ class Router:
         if known.troubled:
             pick.probe = known.breaker.started()
         self._picks += 1
-        known.picked = self._picks
+        known.picked = float(self._picks)
         if not pick.ask.excluded:
             self.retries.deposit(now_s)
         if self._uses_prefixes and len(self._known) > 1 and self._known.get(known.id) is known:

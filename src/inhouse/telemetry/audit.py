@@ -17,82 +17,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from inhouse.errors import StateError
 from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.record import ActName, Facts, Record, record_of
 
 CLOSE_S_MAX = 5.0
 """How long the end of a process waits for the last records to be written."""
 
 RETRY_S = 1.0
-
-ActName = Literal[
-    "gateway.started",
-    "gateway.stopped",
-    "stack.loaded",
-    "key.made",
-    "key.rotated",
-    "key.revoked",
-    "endpoint.drained",
-    "endpoint.undrained",
-    "route.changed",
-    "audit.read",
-    "audit.lost",
-    "audit.torn",
-    "audit.expired",
-]
-ACTS: dict[ActName, str] = {
-    "gateway.started": "a gateway began to serve",
-    "gateway.stopped": "it ended, and had time to say so",
-    "stack.loaded": "what it serves: `digest` is the SHA-256 of all settings in force",
-    "key.made": "a key was made; `target` is its id, `tenant` whose it is",
-    "key.rotated": "a key got a new secret",
-    "key.revoked": "a key was revoked",
-    "endpoint.drained": "a replica takes no new requests from then on; `target` is its id, `model` whose it is",
-    "endpoint.undrained": "it takes requests again",
-    "route.changed": "a route was changed by hand, or by its canary; `target` is its name, `change` says what",
-    "audit.read": "somebody read the audit through the API",
-    "audit.lost": "`records` could not be kept while the audit could not be written",
-    "audit.torn": "a process was killed while it wrote: `bytes` of an unfinished line were cut off",
-    "audit.expired": "records `first` to `last` were older than `audit.keep` and were removed",
-}
-Facts = dict[str, int | float | str]
-_NO_FACTS: Facts = {}
-
-
-class Record(msgspec.Struct, omit_defaults=True, gc=False):
-    """One line of the audit, less its number and hash. Times are seconds; `time` is when it was over, since 1970.
-
-    `id` to `facts` of a request, `act` to `target` of an act; `tenant` and `facts` of both.
-    """
-
-    time: float
-    kind: Literal["request", "act"]
-    id: str = ""
-    api: str = ""
-    tenant: str = ""
-    key: str = ""
-    model: str = ""
-    client: str = ""
-    status: int = 0
-    code: str = ""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    money_micros: int = 0
-    """In millionths of the stack's currency."""
-    queue_s: float = 0.0
-    first_token_s: float | None = None
-    total_s: float = 0.0
-    facts: Facts = {}
-    act: ActName | Literal[""] = ""
-    by: str = ""
-    """Who: the id of a key, `cli:` and the name of the system's user, or `inhouse` itself."""
-    target: str = ""
-    digest: str = ""
 
 
 class Sink(Protocol):
@@ -228,28 +164,3 @@ class Audit:
 
 
 _encoder = msgspec.json.Encoder()
-
-
-def record_of(entry: Entry, epoch_s: float) -> Record:
-    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
-    usage, arrived_s, ended_s, first_s = entry.usage, entry.arrived_s, entry.ended_s, entry.first_token_s
-    return Record(
-        round(epoch_s + ended_s, 3),
-        "request",
-        entry.request_id,
-        entry.api,
-        entry.tenant,
-        entry.key_id,
-        entry.model,
-        entry.client,
-        entry.status,
-        entry.code,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
-        entry.money,
-        round(entry.waited_s, 4) if entry.waited_s else 0.0,
-        None if first_s is None else round(first_s - arrived_s, 4),
-        round(ended_s - arrived_s, 4),
-        {str(name): value for name, value in entry.facts.items()} if entry.facts else _NO_FACTS,
-    )

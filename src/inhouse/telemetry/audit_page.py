@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from inhouse.telemetry.audit import Record
+from inhouse.telemetry.record import Record
 
 LOOKED_AT_MAX = 20_000
 """Records that are looked at for one page; a page that found fewer than it may hold says where to go on."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
-from inhouse.core import NOTHING, Usage
+from inhouse.core import NOTHING
 from inhouse.telemetry.story import STEPS_MAX, Step
 
 HUNG_UP = 499
@@ -44,15 +42,9 @@ class Trial:
     version: Literal["stable", "canary"]
 
 
-class Entry(msgspec.Struct, eq=False, gc=False):
-    """Times are seconds of the event loop's clock; None where the request did not come that far.
+class Entry:
+    """Times are seconds of the event loop's clock; None where the request did not come that far."""
 
-    (A struct, as all that is made for each request; nothing that it refers to refers back.)
-    """
-
-    request_id: str
-    api: str
-    arrived_s: float
     key_id: str = "-"
     tenant: str = "-"
     model: str = "-"
@@ -65,7 +57,6 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """In the queue, when it came: 1 was next. 0: it did not wait."""
     first_token_s: float | None = None
     ended_s: float = 0.0
-    usage: Usage = NOTHING
     money: int = 0
     """What it cost, in millionths of the stack's currency."""
     events: int = 0
@@ -84,8 +75,14 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     facts: dict[FactName, int | float | str] | None = None
     trial: Trial | None = None
     """The side of a canary that its end counts for."""
-    steps: list[Step] = []
-    """What happened on the way, for `inhouse explain`."""
+
+    def __init__(self, request_id: str, api: str, arrived_s: float) -> None:
+        self.request_id = request_id
+        self.api = api
+        self.arrived_s = arrived_s
+        self.usage = NOTHING
+        self.steps: list[Step] = []
+        """What happened on the way, for `inhouse explain`."""
 
     def note(self, name: FactName, value: float | str) -> None:
         """A fact for log, audit and explanation. Never content, nothing that a client sent."""

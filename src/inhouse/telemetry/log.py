@@ -9,15 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.line import Level, RequestLine, fields_of, level_of, line_of
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-Level = Literal["debug", "info", "warning", "error"]
 _INFO = LEVELS["info"]
 _LINES_MAX = 10_000
 
@@ -40,7 +39,7 @@ class Log:
 
     def request(self, entry: Entry) -> None:
         """One finished request, of which nothing may change any more: its line is made when it is written."""
-        if self._threshold <= _INFO or LEVELS[_level(entry)] >= self._threshold:
+        if self._threshold <= _INFO or LEVELS[level_of(entry)] >= self._threshold:
             self._append(entry)
 
     def _append(self, line: dict[str, Any] | Entry) -> None:
@@ -72,7 +71,7 @@ class Log:
             writer.shutdown(wait=True)
 
     def _write(self, gathered: list[dict[str, Any] | Entry], epoch_s: float) -> None:
-        lines = [_line(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
+        lines = [line_of(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
         try:
             self._stream.write(_encode_lines(lines).decode() if self._json else "".join(map(_text_line, lines)))
             self._stream.flush()
@@ -80,64 +79,11 @@ class Log:
             return  # nobody reads standard error any more; there is no other place to say so
 
 
-class _Request(msgspec.Struct, gc=False):
-    """The line of one request; the names are those of the line."""
-
-    time: float
-    level: Level
-    event: str
-    request_id: str
-    api: str
-    model: str
-    key_id: str
-    tenant: str
-    status: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    waited_ms: float
-    ttft_ms: float | None
-    e2e_ms: float
-    code: str | UnsetType = UNSET
-
-
-def _level(entry: Entry) -> Level:
-    return "warning" if entry.status >= 500 or entry.failed else "info"
-
-
-def _line(entry: Entry, epoch_s: float) -> dict[str, Any] | _Request:
-    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
-    usage, arrived_s, first_s = entry.usage, entry.arrived_s, entry.first_token_s
-    line = _Request(
-        round(epoch_s + entry.ended_s, 3),
-        _level(entry),
-        "request",
-        entry.request_id,
-        entry.api,
-        entry.model,
-        entry.key_id,
-        entry.tenant,
-        entry.status,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
-        round(1000 * entry.waited_s, 1),
-        None if first_s is None else round(1000 * (first_s - arrived_s), 1),
-        round(1000 * (entry.ended_s - arrived_s), 1),
-        entry.code or UNSET,
-    )
-    return line if not entry.facts else _fields(line) | {**entry.facts}
-
-
-def _fields(line: _Request) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
-
-
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def _text_line(entry: dict[str, Any] | _Request) -> str:
-    line = dict(entry) if isinstance(entry, dict) else _fields(entry)
+def _text_line(entry: dict[str, Any] | RequestLine) -> str:
+    line = dict(entry) if isinstance(entry, dict) else fields_of(entry)
     at = time.strftime("%H:%M:%S", time.localtime(line.pop("time")))
     level, event = line.pop("level"), line.pop("event")
     fields = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, "-"))

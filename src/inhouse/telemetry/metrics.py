@@ -6,16 +6,14 @@ Labels are bounded: a model that the stack does not know is counted as `-`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
 
 from inhouse.core import Endpoint
 from inhouse.telemetry.audit import AuditReading
+from inhouse.telemetry.collectors import AuditState, Canaries, CanaryReading, LaneReading, Lanes
 from inhouse.telemetry.endpoints import Ejections, Endpoints
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.times import Times
@@ -26,31 +24,6 @@ _K = TypeVar("_K")
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time of creation for each series would only double the page
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-
-
-@dataclass(frozen=True, slots=True)
-class LaneReading:
-    """What one model looks like at the time of a scrape."""
-
-    model: str
-    ready: bool
-    slots: int
-    serving: int
-    waiting: int
-    cache_entries: int | None = None
-    """Answers that are kept; None where the model has no cache, as for their bytes."""
-    cache_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryReading:
-    """How the canary of a route stands. `weight` is its part of the requests in percent."""
-
-    route: str
-    model: str
-    state: str
-    weight: float
-    reason: str
 
 
 class Metrics:
@@ -96,8 +69,8 @@ class Metrics:
             self._tpot,
             self._e2e,
             self._waited,
-            _Lanes(lanes),
-            _Canaries(lambda: self.canaries()),
+            Lanes(lanes),
+            Canaries(lambda: self.canaries()),
         ):
             registry.register(collector)
         self._ejections: Ejections | None = None
@@ -109,7 +82,7 @@ class Metrics:
 
     def watch_audit(self, read: Callable[[], AuditReading]) -> None:
         """`read` is asked at each scrape."""
-        self.registry.register(_AuditState(read))
+        self.registry.register(AuditState(read))
 
     def watch_endpoints(self, read: Callable[[], Iterable[tuple[str, Endpoint]]]) -> None:
         """`read` gives a model and its endpoint, for each of them, at each scrape."""
@@ -186,50 +159,3 @@ class Metrics:
 
 def _add(sums: dict[_K, int], key: _K, amount: int) -> None:
     sums[key] = sums.get(key, 0) + amount
-
-
-class _Canaries(Collector):
-    def __init__(self, read: Callable[[], Iterable[CanaryReading]]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        weight = GaugeMetricFamily(
-            "inhouse_canary_weight", "The canary's part of a route's requests, 0 to 1.", labels=["route", "model"]
-        )
-        for canary in self._read():
-            weight.add_metric([canary.route, canary.model], canary.weight / 100)
-        return (weight,)
-
-
-class _Lanes(Collector):
-    def __init__(self, lanes: Callable[[], Iterable[LaneReading]]) -> None:
-        self._read = lanes
-
-    def collect(self) -> Iterable[Metric]:
-        ready = GaugeMetricFamily("inhouse_model_ready", "1 while the model can answer.", labels=["model"])
-        slots = GaugeMetricFamily("inhouse_slots", "Slots that are open.", labels=["model"])
-        serving = GaugeMetricFamily("inhouse_requests_in_service", "Requests that hold a slot.", labels=["model"])
-        waiting = GaugeMetricFamily("inhouse_requests_waiting", "Requests that wait for a slot.", labels=["model"])
-        entries = GaugeMetricFamily("inhouse_cache_entries", "Answers that are kept.", labels=["model"])
-        kept = GaugeMetricFamily("inhouse_cache_bytes", "Memory of the answers that are kept.", labels=["model"])
-        for lane in self._read():
-            if lane.cache_entries is not None and lane.cache_bytes is not None:
-                entries.add_metric([lane.model], lane.cache_entries)
-                kept.add_metric([lane.model], lane.cache_bytes)
-            ready.add_metric([lane.model], lane.ready)
-            slots.add_metric([lane.model], lane.slots)
-            serving.add_metric([lane.model], lane.serving)
-            waiting.add_metric([lane.model], lane.waiting)
-        return ready, slots, serving, waiting, entries, kept
-
-
-class _AuditState(Collector):
-    def __init__(self, read: Callable[[], AuditReading]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        now = self._read()
-        yield CounterMetricFamily("inhouse_audit_records", "Records of the audit that were written.", now.written)
-        yield CounterMetricFamily("inhouse_audit_lost", "Records that could not be kept.", now.lost)
-        yield GaugeMetricFamily("inhouse_audit_pending", "Records that wait to be written.", now.pending)
-        yield GaugeMetricFamily("inhouse_audit_failing", "1 while the audit cannot be written.", now.failing)

@@ -12,10 +12,11 @@ from prometheus_client.registry import Collector
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
     """What the process holds at the time of a scrape. `engine_connections` is by model,
-    `overruns` what has been counted since the start."""
+    `straight` and `overruns` what has been counted since the start."""
 
     connections: int
     tasks: int
+    straight: int
     reservations: int
     overruns: int
     engine_connections: Mapping[str, int]
@@ -37,6 +38,9 @@ class ProcessGauges(Collector):
         return (
             GaugeMetricFamily("inhouse_connections", "Connections of clients.", value=now.connections),
             GaugeMetricFamily("inhouse_tasks", "Tasks of the event loop: a few, and one per request.", value=now.tasks),
+            CounterMetricFamily(
+                "inhouse_straight_requests", "Requests that went the straight line, without a task.", value=now.straight
+            ),
             GaugeMetricFamily("inhouse_reservations", "Requests for which a quota is held.", value=now.reservations),
             CounterMetricFamily(
                 "inhouse_quota_overruns",

@@ -17,7 +17,7 @@ import msgspec
 from inhouse.config import AuditSpec
 from inhouse.store.contract import Key
 from inhouse.store.stores import Stores
-from inhouse.telemetry.audit import ActName, Record
+from inhouse.telemetry.record import ActName, Record
 
 
 class Tell(Protocol):

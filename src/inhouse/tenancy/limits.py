@@ -13,8 +13,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-import msgspec
-
 from inhouse.config import LimitsSpec, Stack
 from inhouse.core import Identity, Usage
 from inhouse.errors import Forbidden, QuotaExceeded, RateLimited, RequestExceedsQuota
@@ -44,7 +42,8 @@ _LONG_S = 60.0
 """Longer than clients wait of their own accord."""
 
 
-class Bound(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Bound:
     """What a request may use at most. All its prompts together, which count once, and each of its answers."""
 
     prompt_tokens: int

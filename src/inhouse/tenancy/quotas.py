@@ -15,10 +15,9 @@ import asyncio
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-
-import msgspec
 
 from inhouse.config import Stack
 from inhouse.core import Identity, Usage
@@ -36,11 +35,12 @@ TERMS_REMEMBERED_MAX = 10_000
 _RETRY_S = 5.0
 
 
-class Hold(msgspec.Struct, eq=False, gc=False):
+@dataclass(slots=True, eq=False)
+class Hold:
     """What one request holds since `at`. Settled once, by `settle` or by leaving the block.
 
     `reservation` is None where nothing limits the request; `money` is what it came to, in millionths, once it is
-    settled. (A struct, as all that is made for each request.)
+    settled.
     """
 
     quotas: Quotas

@@ -155,6 +155,63 @@ class ChatRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_onl
     chat_template_kwargs: dict[str, Any] | None = None
 
 
+_INCLUDE_USAGE = StreamOptions(include_usage=True)
+
+
+class EngineChat(Struct, omit_defaults=True, kw_only=True):
+    """What is sent to the engine: always a stream, always with usage, one choice."""
+
+    model: str
+    messages: list[Message]
+    stream: bool = msgspec.field(default_factory=lambda: True)
+    stream_options: StreamOptions = msgspec.field(default_factory=lambda: _INCLUDE_USAGE)
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    ignore_eos: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    # where an answer goes on that broke off
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+
+
+class PlainChat(Struct, forbid_unknown_fields=True):
+    """The fields that most requests have no others than; each as in `ChatRequest`."""
+
+    model: str
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: TokensMax | None = None
+    temperature: Temperature | None = None
+    top_p: Unit | None = None
+
+
+class PlainWhole(Struct, omit_defaults=True):
+    """A plain request to the engine, for an answer in one piece: as `EngineChat` without its stream."""
+
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
 class DeltaFunction(Struct, omit_defaults=True):
     name: str | None = None
     arguments: str | None = None
@@ -230,6 +287,23 @@ class Answer(Struct):
     model: str
     choices: list[AnswerChoice]
     usage: Usage
+
+
+class WholeAnswer(Struct):
+    """An answer in one piece, of which only the usage is looked at."""
+
+    choices: Raw
+    usage: EngineUsage
+
+
+class Failure(Struct):
+    message: str = "the engine failed"
+
+
+class FailureEvent(Struct):
+    """What an engine says in the middle of a stream when it cannot go on."""
+
+    error: Failure | str | None = None
 
 
 class Rendering(Protocol):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from inhouse.config.requests import REQUESTS, RequestsSpec
 from inhouse.errors import BadRequest
 from inhouse.wire.call import Call, Job, View
 from inhouse.wire.chat import (
     ChatRequest,
+    EngineChat,
     Message,
     NamedToolChoice,
+    PlainChat,
+    PlainWhole,
     Rendering,
     ResponseFormat,
-    StreamOptions,
-    Temperature,
     TextPart,
-    TokensMax,
     Tool,
-    Unit,
 )
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.guard import check_chat, check_messages
@@ -30,52 +28,7 @@ from inhouse.wire.views import DocumentView, RelayView, RenderedView, WholeView
 
 _decode = RequestDecoder(ChatRequest)
 _encode = msgspec.json.Encoder().encode
-_INCLUDE_USAGE = StreamOptions(include_usage=True)
 PATH = b"/v1/chat/completions"
-
-
-class EngineChat(Struct, omit_defaults=True, kw_only=True):
-    """What is sent to the engine: always a stream, always with usage, one choice."""
-
-    model: str
-    messages: list[Message]
-    stream: bool = msgspec.field(default_factory=lambda: True)
-    stream_options: StreamOptions = msgspec.field(default_factory=lambda: _INCLUDE_USAGE)
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
-    response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
-    tool_choice: str | None = None
-    parallel_tool_calls: bool | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    typical_p: float | None = None
-    repeat_penalty: float | None = None
-    ignore_eos: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    # where an answer goes on that broke off
-    continue_final_message: bool | None = None
-    add_generation_prompt: bool | None = None
-
-
-class PlainChat(Struct, forbid_unknown_fields=True):
-    """The fields that most requests have no others than; each as in `ChatRequest`."""
-
-    model: str
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: TokensMax | None = None
-    temperature: Temperature | None = None
-    top_p: Unit | None = None
 
 
 _decode_plain = msgspec.json.Decoder(PlainChat).decode
@@ -118,17 +71,9 @@ def plain_call(plain: PlainChat) -> Call:
     return Call(plain.model, spread(engine, PATH, 1, "messages"), view)
 
 
-class _PlainWhole(Struct, omit_defaults=True):
-    model: str
-    messages: list[Message]
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-
-
 def plain_whole(plain: PlainChat, answer_tokens: int | None) -> bytes:
     """The body for a whole answer of at most so many tokens: as `whole` of the job of `plain_call`."""
-    return _encode(_PlainWhole(plain.model, plain.messages, answer_tokens, plain.temperature, plain.top_p))
+    return _encode(PlainWhole(plain.model, plain.messages, answer_tokens, plain.temperature, plain.top_p))
 
 
 def _parse_any(body: bytes | bytearray, limits: RequestsSpec) -> Call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inhouse.wire.backlog import BacklogBody
 from inhouse.wire.chat import ChatRequest
-from inhouse.wire.completions import CompletionRequest
+from inhouse.wire.completions_shapes import CompletionRequest
 from inhouse.wire.embeddings import EmbeddingRequest
 from inhouse.wire.endpoints import ENDPOINTS
 from inhouse.wire.generate import GenerateBody, GenerateRequest

@@ -9,10 +9,10 @@ import msgspec
 
 from inhouse.errors import ApiError, EngineError
 from inhouse.wire.call import Job
+from inhouse.wire.chat import EngineChat
 from inhouse.wire.completions import PATH as COMPLETIONS
-from inhouse.wire.completions import EngineCompletion
+from inhouse.wire.completions_shapes import EngineCompletion
 from inhouse.wire.openai_chat import PATH as CHAT
-from inhouse.wire.openai_chat import EngineChat
 
 
 class Order(msgspec.Struct, array_like=True):

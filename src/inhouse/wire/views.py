@@ -13,7 +13,7 @@ import msgspec
 from inhouse.core import NOTHING, Usage
 from inhouse.errors import ApiError, EngineError
 from inhouse.wire import errors, sse
-from inhouse.wire.chat import ChatChunk, EngineUsage, Rendering
+from inhouse.wire.chat import ChatChunk, FailureEvent, Rendering, WholeAnswer
 from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
@@ -23,12 +23,7 @@ _NO_USAGE = b'"usage":null'
 _USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
 
 
-class _Document(msgspec.Struct):
-    choices: msgspec.Raw
-    usage: EngineUsage
-
-
-_document = msgspec.json.Decoder(_Document)
+_document = msgspec.json.Decoder(WholeAnswer)
 
 
 def usage_in(document: bytes) -> Usage:
@@ -39,15 +34,7 @@ def usage_in(document: bytes) -> Usage:
         raise EngineError("the engine sent an answer that cannot be read") from None
 
 
-class _Failure(msgspec.Struct):
-    message: str = "the engine failed"
-
-
-class _FailureEvent(msgspec.Struct):
-    error: _Failure | str | None = None
-
-
-_failure = msgspec.json.Decoder(_FailureEvent)
+_failure = msgspec.json.Decoder(FailureEvent)
 
 
 class Tracking:
