@@ -20,7 +20,7 @@ DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint types format bench bench-gateway docs golden lock clean
+.PHONY: help serve test lint types format bench bench-gateway compiled docs golden lock clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(DEV) ## measure what the gateway costs (needs a C compiler)
 
 bench-gateway: $(DEV) ## measure it with everything on beside other gateways (ARGS=--install-peers gets those)
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+compiled: $(DEV) ## a Python whose inhouse has its hot path compiled: build/compiled/bin/python
+	@$(BIN)/python tools/compiled.py build/compiled
 
 docs: $(DEV) ## write the generated pages of docs/reference/ again
 	@$(BIN)/python tools/reference.py

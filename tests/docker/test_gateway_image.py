@@ -96,6 +96,7 @@ def test_the_image_is_built_and_serves_and_keeps_no_secret(store: dict[str, str]
     assert [path for path in found if MARK.encode() in path.read_bytes()] == []
     names = {str(path.relative_to(tree)) for path in found}
     assert [name for name in names if re.search(r"(^|/)(pip|\.git|\.cache|\.env)(/|$)|pip\.conf|build-ca", name)] == []
+    assert any(re.search(r"/inhouse/pipeline_straight\.\S+\.so$", name) for name in names), "compiled"
     assert not {"usr/bin/sh", "usr/bin/dash", "usr/bin/apt-get", "usr/bin/dpkg"} & names
     writable = [path for path in tree.rglob("*") if not path.is_symlink() and path.stat().st_uid != 0]
     assert {str(path.relative_to(tree)) for path in writable} == {"cache", "models", "var/lib/inhouse"}
