@@ -13,7 +13,7 @@ in a new segment, so that the gap stays for ever to be seen.
 A new segment begins when the day (UTC) changes and when one is large enough. Segments of days that lie `keep_s` back
 are removed; the record `audit.expired` says which numbers went, so a segment that was removed by hand is missed.
 
-Not here: what a record says (`telemetry/audit`), and reading (`audit_read`).
+Not here: what a record says (`telemetry/record`), and reading (`audit_read`).
 """
 
 from __future__ import annotations
