@@ -41,7 +41,7 @@ def server_argv(spec: Spec, address: Address) -> Command:
 
 def _as_in_the_package(spec: Spec) -> tuple[str, ...]:
     """What `llamacpp_child` sets where no flag says so; and threads without work look for it for 8 to 20 ms, which is
-    longer than from one token to the next, not for 0.1 to 0.3 s, in which gateway and neighbours would want the core."""
+    longer than from one token to the next, not for 0.1 to 0.3 s, when gateway and neighbours want the core."""
     http_threads = 2 * spec.slots + 16  # each connection holds one
     return ("--no-ui", "--fit", "off", "--threads-http", str(http_threads), "--poll", "4")
 
