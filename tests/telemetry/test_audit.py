@@ -12,10 +12,10 @@ import pytest
 
 from inhouse.core import Usage
 from inhouse.errors import StateError
-from inhouse.telemetry.audit import RETRY_S, Audit
+from inhouse.telemetry.audit import RETRY_S, Audit, record_of
 from inhouse.telemetry.audit_page import LOOKED_AT_MAX, Wanted, matching, page
 from inhouse.telemetry.entry import FACTS, Entry, FactName
-from inhouse.telemetry.record import ACTS, ActName, Record, record_of
+from inhouse.telemetry.record import ACTS, ActName, Record
 
 TEXT_FIELDS = {"kind", "id", "api", "tenant", "key", "model", "client", "code", "act", "by", "target", "digest"}
 

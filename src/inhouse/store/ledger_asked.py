@@ -62,7 +62,7 @@ class _Ask:
         return self.tokens >= other.tokens and self.money >= other.money
 
 
-class AskedLedger(Lender):
+class AskedLedger:
     """A `Ledger` in front of `ledger`, which it closes. `at_hand`, `settle` and `sweep` never wait.
 
     `part` as of `LeasedLedger`.
@@ -75,6 +75,7 @@ class AskedLedger(Lender):
         self._lock = threading.Lock()
         self._news = threading.Condition()
         self._purses = Purses()
+        self.lender = Lender(self._lock, self._purses)
         self._asks: deque[_Ask] = deque()
         self._jobs: deque[Callable[[], None]] = deque()
         self._swept: Now | None = None

@@ -40,7 +40,7 @@ from inhouse.store.ledger_lender import Lender
 from inhouse.store.ledger_purse import Purse, Purses
 
 
-class LeasedLedger(Lender):
+class LeasedLedger:
     """A `Ledger` in front of `ledger`, which it closes. Safe to use from several threads.
 
     Beyond what a request needs a purse takes at most one `part`-th of what is left: what several processes hold idle
@@ -54,6 +54,7 @@ class LeasedLedger(Lender):
         self._part = part
         self._lock = threading.RLock()
         self._purses = Purses()
+        self.lender = Lender(self._lock, self._purses)
 
     def reserve(self, demands: Sequence[Demand], tokens: int, money: int, now: Now) -> Reservation | Refusal:
         with self._lock:

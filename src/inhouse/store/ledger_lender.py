@@ -11,10 +11,11 @@ from inhouse.store.ledger_purse import Purse, Purses
 
 
 class Lender:
-    """What is lent ends by `restore`, or by `settle` of its `reservation`."""
+    """What is lent ends by `restore`, or by `settle` of its `reservation`. `lock` is its ledger's own."""
 
-    _lock: AbstractContextManager[Any]
-    _purses: Purses
+    def __init__(self, lock: AbstractContextManager[Any], purses: Purses) -> None:
+        self._lock = lock
+        self._purses = purses
 
     def lend(self, demands: Sequence[Demand], tokens: int, now: Now) -> Purse | None:
         """As `Purses.lend`."""

@@ -23,7 +23,8 @@ import msgspec
 
 from inhouse.errors import StateError
 from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.record import ActName, Facts, Record, record_of
+from inhouse.telemetry.record import NO_FACTS, ActName, Facts, Record
+from inhouse.telemetry.rounding import ten_thousandths, thousandths
 
 CLOSE_S_MAX = 5.0
 """How long the end of a process waits for the last records to be written."""
@@ -164,3 +165,28 @@ class Audit:
 
 
 _encoder = msgspec.json.Encoder()
+
+
+def record_of(entry: Entry, epoch_s: float) -> Record:
+    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
+    usage, arrived_s, ended_s, first_s = entry.usage, entry.arrived_s, entry.ended_s, entry.first_token_s
+    return Record(
+        thousandths(epoch_s + ended_s),
+        "request",
+        entry.request_id,
+        entry.api,
+        entry.tenant,
+        entry.key_id,
+        entry.model,
+        entry.client,
+        entry.status,
+        entry.code,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.completion_tokens,
+        entry.money,
+        ten_thousandths(entry.waited_s) if entry.waited_s else 0.0,
+        None if first_s is None else ten_thousandths(first_s - arrived_s),
+        ten_thousandths(ended_s - arrived_s),
+        {str(name): value for name, value in entry.facts.items()} if entry.facts else NO_FACTS,
+    )

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 import msgspec
+from msgspec import UNSET
 
 from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.line import Level, RequestLine, fields_of, level_of, line_of
+from inhouse.telemetry.line import Level, RequestLine
+from inhouse.telemetry.rounding import tenths, thousandths
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _INFO = LEVELS["info"]
@@ -39,7 +41,7 @@ class Log:
 
     def request(self, entry: Entry) -> None:
         """One finished request, of which nothing may change any more: its line is made when it is written."""
-        if self._threshold <= _INFO or LEVELS[level_of(entry)] >= self._threshold:
+        if self._threshold <= _INFO or LEVELS[_level(entry)] >= self._threshold:
             self._append(entry)
 
     def _append(self, line: dict[str, Any] | Entry) -> None:
@@ -71,7 +73,7 @@ class Log:
             writer.shutdown(wait=True)
 
     def _write(self, gathered: list[dict[str, Any] | Entry], epoch_s: float) -> None:
-        lines = [line_of(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
+        lines = [_line(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
         try:
             self._stream.write(_encode_lines(lines).decode() if self._json else "".join(map(_text_line, lines)))
             self._stream.flush()
@@ -79,11 +81,43 @@ class Log:
             return  # nobody reads standard error any more; there is no other place to say so
 
 
+def _level(entry: Entry) -> Level:
+    return "warning" if entry.status >= 500 or entry.failed else "info"
+
+
+def _line(entry: Entry, epoch_s: float) -> dict[str, Any] | RequestLine:
+    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
+    usage, arrived_s, first_s = entry.usage, entry.arrived_s, entry.first_token_s
+    line = RequestLine(
+        thousandths(epoch_s + entry.ended_s),
+        _level(entry),
+        "request",
+        entry.request_id,
+        entry.api,
+        entry.model,
+        entry.key_id,
+        entry.tenant,
+        entry.status,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.completion_tokens,
+        tenths(1000 * entry.waited_s),
+        None if first_s is None else tenths(1000 * (first_s - arrived_s)),
+        tenths(1000 * (entry.ended_s - arrived_s)),
+        entry.code or UNSET,
+    )
+    return line if not entry.facts else _fields(line) | {**entry.facts}
+
+
+def _fields(line: RequestLine) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
+
+
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def _text_line(entry: dict[str, Any] | RequestLine) -> str:
-    line = dict(entry) if isinstance(entry, dict) else fields_of(entry)
+    line = dict(entry) if isinstance(entry, dict) else _fields(entry)
     at = time.strftime("%H:%M:%S", time.localtime(line.pop("time")))
     level, event = line.pop("level"), line.pop("event")
     fields = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, "-"))

@@ -6,9 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.rounding import ten_thousandths, thousandths
-
 ActName = Literal[
     "gateway.started",
     "gateway.stopped",
@@ -40,7 +37,7 @@ ACTS: dict[ActName, str] = {
     "audit.expired": "records `first` to `last` were older than `audit.keep` and were removed",
 }
 Facts = dict[str, int | float | str]
-_NO_FACTS: Facts = {}
+NO_FACTS: Facts = {}
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -73,28 +70,3 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """Who: the id of a key, `cli:` and the name of the system's user, or `inhouse` itself."""
     target: str = ""
     digest: str = ""
-
-
-def record_of(entry: Entry, epoch_s: float) -> Record:
-    """`epoch_s` is what the event loop's clock showed, in seconds since 1970, at its zero."""
-    usage, arrived_s, ended_s, first_s = entry.usage, entry.arrived_s, entry.ended_s, entry.first_token_s
-    return Record(
-        thousandths(epoch_s + ended_s),
-        "request",
-        entry.request_id,
-        entry.api,
-        entry.tenant,
-        entry.key_id,
-        entry.model,
-        entry.client,
-        entry.status,
-        entry.code,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
-        entry.money,
-        ten_thousandths(entry.waited_s) if entry.waited_s else 0.0,
-        None if first_s is None else ten_thousandths(first_s - arrived_s),
-        ten_thousandths(ended_s - arrived_s),
-        {str(name): value for name, value in entry.facts.items()} if entry.facts else _NO_FACTS,
-    )

@@ -97,7 +97,7 @@ class Quotas:
         self._asked = ledger if isinstance(ledger, AskedLedger) else None
         self.at_hand = self._asked is None
         """Nothing has to be asked over a network: `reserve` is as good as `reserve_soon`."""
-        self._retail = ledger if isinstance(ledger, AskedLedger | LeasedLedger) else None
+        self._lender = ledger.lender if isinstance(ledger, AskedLedger | LeasedLedger) else None
         self.now = self._clock = clock
         self._terms: dict[tuple[str, str, str], tuple[Identity, Terms]] = {}
         self._unsettled: list[tuple[Reservation, int, int]] = []
@@ -132,10 +132,10 @@ class Quotas:
 
         Without a hold: the request ends by `restore`, or with what `hold` makes of it.
         """
-        retail, most = self._retail, agreed.tokens_max
-        if retail is None or agreed.price is not FREE or (most is not None and tokens > most):
+        lender, most = self._lender, agreed.tokens_max
+        if lender is None or agreed.price is not FREE or (most is not None and tokens > most):
             return None
-        purse = retail.lend(agreed.demands, tokens, at)
+        purse = lender.lend(agreed.demands, tokens, at)
         if purse is not None:
             self.held += 1
         return purse
@@ -144,15 +144,15 @@ class Quotas:
         """The request took so many tokens of those `held`."""
         if tokens > held:
             self.overruns += 1
-        if self._retail is not None:
-            self._retail.restore(purse, held, tokens, self._clock())
+        if self._lender is not None:
+            self._lender.restore(purse, held, tokens, self._clock())
             self.held -= 1
 
     def hold(self, identity: Identity, model: str, agreed: Terms, bound: Bound, purse: Purse | None, at: Now) -> Hold:
         """What was lent `at` that moment, as a hold."""
         held = None
-        if purse is not None and self._retail is not None:
-            held = self._retail.reservation(purse, bound.tokens)
+        if purse is not None and self._lender is not None:
+            held = self._lender.reservation(purse, bound.tokens)
         return Hold(self, identity, model, agreed, bound, held, at)
 
     async def reserve_soon(self, identity: Identity, model: str, bound: Bound, agreed: Terms) -> Hold:
