@@ -88,8 +88,8 @@ def test_a_slow_reader_gets_everything(flooded: tuple[Gateway, Callable[[], int]
     with Client(gateway, receive_buffer=4096) as client:
         client.send(post(chat(stream=True, max_tokens=32_000)))
         client.read_until(b"data: ")
-        settled()
         end_s = time.monotonic() + 2.5  # longer than the engine's idle_timeout, shorter than the client's
+        settled()
         until(lambda: time.monotonic() > end_s, "time has passed")
         assert in_service(gateway) == 1
         answer = client.answer_body()
