@@ -39,7 +39,7 @@ class Proxy:
         self.cut()
         for thread in self._threads:
             thread.join(5)
-        for link in self._old:
+        for link in (*self._old, *self._links):  # of a connection that came meanwhile, too
             link.close()
 
     def _accept(self) -> None:
