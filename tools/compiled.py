@@ -28,8 +28,7 @@ def lack() -> str:
 
 def make(folder: Path) -> Path:
     """Its Python. Raises CalledProcessError where compiling failed; the compiler has said why."""
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
     with tempfile.TemporaryDirectory() as work:
         source = Path(work, "source")
         source.mkdir()  # a copy: the hook moves pyproject.toml away while it compiles
@@ -50,7 +49,13 @@ def make(folder: Path) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    asked = Path(sys.argv[1])
+    if asked.is_dir() and any(asked.iterdir()) and not (asked / "pyvenv.cfg").exists():
+        sys.exit(f"{asked} is not empty and no virtual environment; name another folder")
     if lack():
         print(f"nothing can be compiled without {lack()}; the package works as it is", file=sys.stderr)
         sys.exit(3)
-    print(make(Path(sys.argv[1])))
+    try:
+        print(make(asked))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"it was not compiled: {error.cmd[2]} ended with {error.returncode}")

@@ -6,8 +6,6 @@ several) and nothing queues inside the engine. Log probabilities are turned into
 
 from __future__ import annotations
 
-import msgspec
-
 from inhouse.config.requests import REQUESTS, RequestsSpec
 from inhouse.errors import BadRequest
 from inhouse.wire.call import Call, Job
@@ -23,7 +21,6 @@ TOKENS_DEFAULT = 16  # OpenAI's own default for this endpoint
 
 
 _decode = RequestDecoder(CompletionRequest)
-_encode = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes | bytearray, limits: RequestsSpec = REQUESTS, *, id_hex: str, now_s: float) -> Call:
