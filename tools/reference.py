@@ -26,6 +26,7 @@ from inhouse.telemetry.entry import Entry
 from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.process import ProcessGauges, ProcessReading
 from inhouse.telemetry.queued import Queues
+from inhouse.telemetry.residence import Budgets, Reading, ResidenceGauges
 from inhouse.telemetry.stores import StoreGauges, StoreReading
 from inhouse.wire import openapi
 from inhouse.wire.backlog import QueueBacklog
@@ -90,7 +91,7 @@ WHEN: dict[type[errors.ApiError], str] = {
     errors.Unavailable: "no replica of the model can take requests, or too many connections are open",
     errors.ModelLoading: "the model still loads; `Prefer: wait=60` waits for it",
     errors.ModelFailed: "the model's engine does not start or does not stay; it is tried again by itself",
-    errors.ModelDoesNotFit: "the model needs more memory than `memory.budget` ever leaves it",
+    errors.ModelDoesNotFit: "the model needs more than `memory.budget`, or `memory.gpu_budget`, ever leaves it",
     errors.MemoryFull: "the model is asleep, and others that are in use have the memory that it needs",
     errors.StateUnavailable: "the state folder, Redis or PostgreSQL cannot be used; the gateway's log says why",
     errors.AnswerLost: "the gateway that made an answer which is kept ended while it did; ask again",
@@ -168,6 +169,9 @@ def _metric_rows() -> Iterator[str]:
     )
     metrics.registry.register(StoreGauges(lambda: StoreReading({"quotas": ""}, 0, 0)))
     metrics.registry.register(ProcessGauges(lambda: ProcessReading(1, 1, 1, 1, 1, {"chat": 1})))
+    metrics.registry.register(
+        ResidenceGauges(lambda: Budgets(1, 1), lambda: [Reading("chat", False, 1, 1, 1, 1, 0, 0)])
+    )
     entry = Entry("id", "chat", 0.0)
     entry.model, entry.status, entry.first_token_s, entry.ended_s = "chat", 200, 1.0, 2.0
     entry.usage, entry.cache = Usage(3, 2, 1), "hit"

@@ -201,7 +201,7 @@ def _keeper(stack: Stack, log: Log, metrics: Metrics) -> Keeper:
     from inhouse.telemetry.residence import ResidenceGauges
 
     keeper = keeper_of(stack, log)
-    metrics.registry.register(ResidenceGauges(keeper.residence.budget_bytes, keeper.readings))
+    metrics.registry.register(ResidenceGauges(keeper.budgets, keeper.readings))
     return keeper
 
 

@@ -1,4 +1,4 @@
-"""Loads the models of this machine and puts them to sleep, within one budget of memory. A part of `runtime`.
+"""Loads the models of this machine and puts them to sleep, within its memory and that of its GPUs. A part of `runtime`.
 
 A thin shell around `engines.residence`: `Keeper.look` asks it what is to be done, a few times a second and whenever
 something has changed, and has each `Resident` do it. Between what it saw and what is done there is no `await`: a model
@@ -19,7 +19,7 @@ from inhouse.engines.replica import Replica
 from inhouse.engines.residence import Load, Plan, Residence, Sleep, Use, size
 from inhouse.errors import ModelDoesNotFit
 from inhouse.telemetry.log import Log
-from inhouse.telemetry.residence import Reading
+from inhouse.telemetry.residence import Budgets, Reading
 from inhouse.weights.sources import is_here
 
 _DOES_NOT_FIT_RETRY_S = 60.0
@@ -28,14 +28,26 @@ _DOES_NOT_FIT_RETRY_S = 60.0
 class Keeper:
     """All models of this machine. `awaited` are those whose weights are here: they are loaded in this order."""
 
-    def __init__(self, budget_bytes: int | None, awaited: Iterable[str], log: Log) -> None:
+    def __init__(
+        self, budget_bytes: int | None, awaited: Iterable[str], log: Log, *, gpu_budget_bytes: int | None = None
+    ) -> None:
         self.residence = Residence(budget_bytes)
+        self._gpu_budget_bytes = gpu_budget_bytes
         self.residents: dict[str, Resident] = {}
         self._known: dict[str, Resident] = {}
         self._awaited = list(awaited)
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._called = False
+
+    def gpus(self, total_bytes: int) -> None:
+        """The GPUs of this machine have so much memory together: to be told before a model that uses them is added.
+
+        The first to tell it is believed.
+        """
+        if self.residence.gpu_budget_bytes is None:
+            budget = choices.gpu_budget(total_bytes, budget_bytes=self._gpu_budget_bytes)
+            self.residence.gpu_budget_bytes = budget.value
 
     def add(self, resident: Resident) -> None:
         """Its size is known. Models that stand before it in the stack and are still looked at come first."""
@@ -77,13 +89,18 @@ class Keeper:
         self.residence.left(model)
         self.soon()
 
+    def budgets(self) -> Budgets:
+        """For the metrics, at each scrape; so are the readings."""
+        return Budgets(self.residence.budget_bytes, self.residence.gpu_budget_bytes)
+
     def readings(self) -> Iterable[Reading]:
-        """For the metrics, at each scrape."""
         for name, resident in self.residents.items():
+            held = self.residence.held(name)
             yield Reading(
                 model=name,
                 asleep=self.residence.state(name) == "asleep",
-                planned_bytes=self.residence.held_bytes(name),
+                planned_bytes=held.memory_bytes,
+                gpu_planned_bytes=held.gpu_bytes,
                 resident_bytes=resident.resident_bytes(),
                 loads=resident.loads,
                 idled=resident.idled,
@@ -107,8 +124,9 @@ class Keeper:
 
     def _tell(self, decision: Sleep) -> None:
         why = f"room for '{decision.room_for}'" if decision.room_for else "idle"
-        planned = size(self.residence.plans[decision.model].planned_bytes)
-        self._log.event("info", "model put to sleep", model=decision.model, why=why, frees=planned)
+        plan = self.residence.plans[decision.model]
+        frees, frees_gpu = size(plan.planned_bytes), size(plan.gpu_bytes) if plan.gpu_bytes else None
+        self._log.event("info", "model put to sleep", model=decision.model, why=why, frees=frees, frees_gpu=frees_gpu)
 
 
 def keeper_of(stack: Stack, log: Log) -> Keeper:
@@ -116,7 +134,7 @@ def keeper_of(stack: Stack, log: Log) -> Keeper:
     said = stack.memory
     room = choices.budget(hardware.look(with_gpus=False), budget_bytes=said.budget, reserve=said.reserve)
     here = [name for name, spec in stack.models.items() if spec.source is not None and is_here(spec.source)]
-    return Keeper(None if room is None else room.value, here, log)
+    return Keeper(None if room is None else room.value, here, log, gpu_budget_bytes=said.gpu_budget)
 
 
 @dataclass(eq=False)
@@ -218,6 +236,6 @@ class Resident:
         if self.keeper.residence.state(self.plan.model) != "up":
             return "model=waits_for_memory" if self.obstacle() else "model=loading"
         held = self.resident_bytes()
-        if held is None or not self.plan.planned_bytes:
-            return "model=loading"
+        if held is None or not self.plan.planned_bytes or self.plan.gpu_bytes:
+            return "model=loading"  # how much of it is on GPUs already, nobody sees
         return f"model=loading loaded={min(99, 100 * held // self.plan.planned_bytes)}%"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from machines import card, cpuinfo, put
 
 from inhouse.engines import cgroups, gpus
-from inhouse.engines.choices import budget, choose, reserve_bytes
+from inhouse.engines.choices import Choice, budget, choose, gpu_budget, reserve_bytes
 from inhouse.engines.cpu import NO_CPU, Cpu, of_cpuinfo, of_sysctl
 from inhouse.engines.gpus import Gpu, MigSlice
 from inhouse.engines.hardware import Hardware, look, resident_bytes, resident_tree_bytes, usable_cores
@@ -298,3 +298,11 @@ def test_the_budget() -> None:
     limited = Hardware("Linux x86_64", NO_CPU, 1, None, 8 * GIB, 2 * GIB, None)
     assert room(limited) == 2 * GIB - GIB // 2
     assert "cgroup" in (budget(limited) or pytest.fail("no budget")).why
+
+
+def test_the_budget_of_gpus() -> None:
+    """What is set; else all of their memory less a tenth, and less 512 MiB at least."""
+    assert gpu_budget(80 * GIB) == Choice(72 * GIB, "the GPUs' memory of 80.0 GiB, less a reserve of 8.0 GiB")
+    assert gpu_budget(2 * GIB).value == 2 * GIB - GIB // 2
+    assert gpu_budget(0).value == 0
+    assert gpu_budget(80 * GIB, budget_bytes=20 * GIB) == Choice(20 * GIB, "as `memory.gpu_budget` says")

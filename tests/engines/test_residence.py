@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.engines.residence import Load, Plan, Residence, Sleep, Use
+from inhouse.engines.residence import Decision, Load, Plan, Residence, Sleep, Use
 
 GIB = 1 << 30
+ENDLESS = 1 << 40
+
+
+def total(plans: Iterable[Plan]) -> tuple[int, int]:
+    """Bytes of the machine's memory and of the GPUs'."""
+    found = list(plans)
+    return sum(plan.planned_bytes for plan in found), sum(plan.gpu_bytes for plan in found)
 
 
 @dataclass
@@ -30,37 +39,72 @@ class World:
     residence: Residence
     now_s: float = 0.0
     models: dict[str, Traffic] = field(default_factory=dict)
-    served: int = 0
+    decisions: list[Decision] = field(default_factory=list)
 
     def uses(self) -> dict[str, Use]:
         return {name: Use(one.in_flight, one.waiting, one.last_s, one.failing) for name, one in self.models.items()}
 
+    def those(self, *states: str) -> list[Plan]:
+        return [plan for name, plan in self.residence.plans.items() if self.residence.state(name) in states]
+
+    def free(self) -> tuple[int, int]:
+        memory, gpus = total(self.those("up", "leaving"))
+        budgets = (self.residence.budget_bytes, self.residence.gpu_budget_bytes)
+        budget, gpu_budget = (ENDLESS if one is None else one for one in budgets)
+        return budget - memory, gpu_budget - gpus
+
     def decide(self) -> None:
         residence, uses = self.residence, self.uses()
         before = {name: residence.state(name) for name in residence.plans}
-        free = residence.budget_bytes - residence.planned_bytes
-        freed = sum(plan.planned_bytes for name, plan in residence.plans.items() if before[name] == "leaving")
-        for decision in residence.decide(self.now_s, uses):
-            plan, use = residence.plans[decision.model], uses[decision.model]
-            if isinstance(decision, Load):
-                assert before[decision.model] == "asleep"
-                assert not residence.misfit(decision.model)
-                free -= plan.planned_bytes
+        free, leaving = self.free(), self.those("leaving")
+        decisions = residence.decide(self.now_s, uses)
+        self.decisions += decisions
+        loads = [residence.plans[one.model] for one in decisions if isinstance(one, Load)]
+        sleeps = [one for one in decisions if isinstance(one, Sleep)]
+        for load in loads:
+            assert before[load.model] == "asleep"
+            assert not residence.misfit(load.model)
+        claims = [one for one in self.those("asleep") if one.pinned or uses[one.model].waiting]
+        wants = total([*loads, *(one for one in claims if not residence.misfit(one.model))])
+        for index, sleep in enumerate(sleeps):
+            plan, use = residence.plans[sleep.model], uses[sleep.model]
+            assert before[sleep.model] == "up"
+            assert not plan.pinned
+            assert not use.busy
+            if sleep.room_for:
+                assert residence.plans[sleep.room_for].pinned or uses[sleep.room_for].waiting
+                own = [one for one in sleeps[index + 1 :] if one.room_for == sleep.room_for]
+                gone = total([*leaving, *(residence.plans[one.model] for one in (*sleeps[:index], *own))])
+                needs = total([residence.plans[sleep.room_for]])
+                pools = list(zip(total([plan]), wants, needs, free, gone, strict=True))
+                assert any(part and want > there + others for part, want, _, there, others in pools)  # not for nothing
+                assert all(need <= there + others + part for part, _, need, there, others in pools)  # nor in vain
             else:
-                assert before[decision.model] == "up"
-                assert not plan.pinned
-                assert not use.busy
-                if decision.room_for:
-                    needs = residence.plans[decision.room_for]
-                    assert needs.pinned or uses[decision.room_for].waiting
-                    assert freed < needs.planned_bytes  # there was not room enough without it
-                    freed += plan.planned_bytes
-                else:
-                    assert plan.sleep_after_s is not None
-                    assert self.now_s - use.last_s >= plan.sleep_after_s
-                self.models[decision.model].ready = self.models[decision.model].failing = False
-            assert free >= 0
-        assert residence.planned_bytes <= residence.budget_bytes
+                assert plan.sleep_after_s is not None
+                assert self.now_s - use.last_s >= plan.sleep_after_s
+            self.models[sleep.model].ready = self.models[sleep.model].failing = False
+        assert min(self.free()) >= 0
+
+    def move(self, what: str, name: str) -> None:
+        """Something that happens outside, where it can."""
+        match what:
+            case "ask":
+                self.ask(name)
+            case "serve":
+                self.load_ends(name, fails=False)
+                self.grant(name)
+                self.finish(name)
+            case "begin":
+                self.load_ends(name, fails=False)
+                self.grant(name)
+            case "finish":
+                self.finish(name)
+            case "fail":
+                self.load_ends(name, fails=True)
+            case "left":
+                self.left(name)
+            case _:
+                self.now_s += 2.5
 
     def ask(self, name: str) -> None:
         one = self.models[name]
@@ -76,88 +120,89 @@ class World:
                 one.waiting = 0  # they are told why
 
     def grant(self, name: str) -> None:
+        """All that wait are let in."""
         one = self.models[name]
-        if one.ready and one.waiting:
-            one.waiting -= 1
-            one.in_flight += 1
+        if one.ready:
+            one.waiting, one.in_flight = 0, one.in_flight + one.waiting
 
     def finish(self, name: str) -> None:
         one = self.models[name]
         if one.in_flight:
-            one.in_flight -= 1
+            one.in_flight = 0
             one.last_s = self.now_s
-            self.served += 1
 
     def left(self, name: str) -> None:
         if self.residence.state(name) == "leaving":
             self.residence.left(name)
 
 
-Size = tuple[int, bool, bool, float | None]
 NAMES = ("a", "b", "c", "d", "e")
-plans = st.lists(
-    st.builds(
-        lambda size, pinned, at_start, idle: (size, pinned, at_start, None if pinned else idle),
-        st.integers(1, 8),
-        st.booleans(),
-        st.booleans(),
-        st.none() | st.floats(1.0, 20.0),
-    ),
-    min_size=1,
-    max_size=len(NAMES),
-)
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(("ask", "ask", "ready", "fails", "grant", "finish", "left", "time")),
-        st.integers(0, len(NAMES) - 1),
-    ),
-    max_size=60,
-)
+one_pool = st.tuples(st.integers(1, 6), st.just(0))
+two_pools = st.tuples(st.integers(0, 6), st.integers(0, 6))
+MOVES = ("ask", "ask", "ask", "serve", "serve", "begin", "finish", "fail", "left", "left", "time")
 
 
-@given(st.integers(1, 16), plans, steps)
-def test_any_traffic(
-    budget: int, sizes: list[tuple[int, bool, bool, float | None]], moves: list[tuple[str, int]]
+def plans(bytes_of: st.SearchStrategy[tuple[int, int]]) -> st.SearchStrategy[list[Plan]]:
+    """Models with the first of the names; one in six is pinned."""
+    idles = st.sampled_from((None, None, 2.0, 10.0))
+    said = st.tuples(bytes_of, st.sampled_from((False,) * 5 + (True,)), st.sampled_from((True, True, False)), idles)
+    return st.lists(said, min_size=2, max_size=len(NAMES)).map(
+        lambda models: [
+            Plan(name, memory, pinned, at_start, None if pinned else idle, gpu_bytes=gpus)
+            for name, ((memory, gpus), pinned, at_start, idle) in zip(NAMES, models, strict=False)
+        ]
+    )
+
+
+moves = st.lists(st.tuples(st.sampled_from(MOVES), st.sampled_from(NAMES)), min_size=20, max_size=60)
+budgets = st.integers(1, 16)
+
+
+@given(budgets, plans(one_pool), moves)
+def test_any_traffic(budget: int, models: list[Plan], moves: list[tuple[str, str]]) -> None:
+    """Never more than the budget; no pinned or busy model is evicted, nobody for nothing or in vain; once no more
+    requests come, each that waits is served, unless its model can never fit."""
+    run(World(Residence(budget)), models, moves)
+
+
+@given(st.none() | budgets, st.none() | budgets, plans(two_pools), moves)
+def test_any_traffic_on_two_pools(
+    budget: int | None, gpu_budget: int | None, models: list[Plan], moves: list[tuple[str, str]]
 ) -> None:
-    """Never more than the budget; no pinned or busy model is evicted, nobody for nothing; once no more requests come,
-    each that waits is served, unless its model can never fit."""
-    world = World(Residence(budget))
-    for name, (size, pinned, at_start, idle) in zip(NAMES, sizes, strict=False):
-        world.residence.add(Plan(name, size, pinned=pinned, at_start=at_start, sleep_after_s=idle))
-        world.models[name] = Traffic()
-    names = list(world.models)
-    for what, number in moves:
-        name = names[number % len(names)]
-        match what:
-            case "ask":
-                world.ask(name)
-            case "ready":
-                world.load_ends(name, fails=False)
-            case "fails":
-                world.load_ends(name, fails=True)
-            case "grant":
-                world.grant(name)
-            case "finish":
-                world.finish(name)
-            case "left":
-                world.left(name)
-            case _:
-                world.now_s += 2.5
+    """The same of the machine's memory and of the GPUs': never more than either budget, and nobody is evicted for what
+    lacks in a pool in which it holds nothing."""
+    run(World(Residence(budget, gpu_budget)), models, moves)
+
+
+@given(st.none() | budgets, st.none() | budgets, plans(two_pools), moves)
+def test_the_pools_are_alike(
+    budget: int | None, gpu_budget: int | None, models: list[Plan], moves: list[tuple[str, str]]
+) -> None:
+    """With what is of one pool in the other one, and the other way round, the same is done at each step."""
+    worlds = World(Residence(budget, gpu_budget)), World(Residence(gpu_budget, budget))
+    turned = [replace(plan, planned_bytes=plan.gpu_bytes, gpu_bytes=plan.planned_bytes) for plan in models]
+    assert run(worlds[0], models, moves) == run(worlds[1], turned, moves)
+
+
+def run(world: World, models: list[Plan], moves: list[tuple[str, str]]) -> list[Decision]:
+    """All that was decided, until everybody has been served."""
+    for plan in models:
+        world.residence.add(plan)
+        world.models[plan.model] = Traffic()
+    world.decide()
+    for what, name in moves:
+        if name in world.models:
+            world.move(what, name)
+            world.decide()
+    for _ in range(8 * len(models)):
+        for name in world.models:
+            world.move("serve", name)
+            world.move("left", name)
+        world.move("time", "")
         world.decide()
-    for _ in range(8 * len(names)):
-        for name in names:
-            world.load_ends(name, fails=False)
-            world.grant(name)
-            world.finish(name)
-            world.left(name)
-        world.now_s += 1.0
-        world.decide()
-        for name, one in world.models.items():
-            while one.ready and one.waiting:
-                world.grant(name)
-                world.finish(name)
     left_over = {name: one.waiting for name, one in world.models.items() if one.waiting}
-    assert not left_over, (left_over, world.residence.planned_bytes)
+    assert not left_over, (left_over, world.residence.planned)
+    return world.decisions
 
 
 def up(residence: Residence) -> list[str]:
@@ -249,3 +294,114 @@ def test_models_that_can_never_fit() -> None:
     assert "the budget is 4.0 GiB, of which pinned models hold 3.0 GiB" in residence.misfit("a")
     assert "it needs 5.0 GiB" in residence.misfit("b")
     assert up(residence) == ["p"]
+
+
+def test_a_model_that_waits_for_the_gpus() -> None:
+    """It leaves the rest of the memory to others, and has nobody put to sleep who holds nothing of the GPUs' memory,
+    though that one was used longest ago."""
+    residence = Residence(10 * GIB, 8 * GIB)
+    residence.add(Plan("cpu", 4 * GIB))
+    residence.add(Plan("one", GIB, gpu_bytes=5 * GIB))
+    residence.add(Plan("two", GIB, gpu_bytes=6 * GIB, at_start=False))
+    residence.add(Plan("small", 3 * GIB, at_start=False))
+    residence.add(Plan("other", 2 * GIB, at_start=False))
+    assert residence.decide(0.0, {}) == [Load("cpu"), Load("one")]
+    uses = {"cpu": Use(last_s=1.0), "one": Use(in_flight=1), "two": Use(waiting=1)}
+    assert residence.decide(2.0, uses) == []
+    assert residence.obstacle("two", uses) == (
+        "it needs 6.0 GiB of the 8.0 GiB of the GPUs' memory, and 'one' (5.0 GiB) is in use"
+    )
+    uses |= {"small": Use(waiting=1)}
+    assert residence.decide(3.0, uses) == [Load("small")]
+    uses |= {"small": Use(in_flight=1), "other": Use(waiting=1)}
+    assert residence.decide(4.0, uses) == [Sleep("cpu", "other")]  # 1 of the 2 GiB that are free is claimed
+    uses |= {"one": Use(last_s=4.5)}
+    assert residence.decide(5.0, uses) == [Sleep("one", "two")]
+    assert residence.held("one").gpu_bytes == 5 * GIB
+    residence.left("one")
+    assert residence.held("one").gpu_bytes == 0
+    assert residence.decide(6.0, uses) == [Load("two"), Load("other")]
+
+
+@pytest.mark.parametrize("on_gpus", [False, True])
+def test_room_that_is_coming(on_gpus: bool) -> None:
+    """It counts, and once: it spares those who would have had to go for the first that wants in, not for the next."""
+
+    def start() -> Residence:
+        residence = Residence(None, 6 * GIB) if on_gpus else Residence(6 * GIB)
+        for name, size in (("a", 2), ("b", 2), ("c", 2), ("large", 4), ("one", 2), ("two", 2)):
+            memory, gpus = (0, size) if on_gpus else (size, 0)
+            idle = 4.0 if name == "a" else None
+            residence.add(Plan(name, memory * GIB, sleep_after_s=idle, at_start=size < 4, gpu_bytes=gpus * GIB))
+        assert residence.decide(0.0, {}) == [Load("a"), Load("b"), Load("c")]
+        return residence
+
+    assert start().decide(5.0, {"large": Use(waiting=1)}) == [Sleep("a"), Sleep("b", "large")]
+    wanted = {"one": Use(waiting=1), "two": Use(waiting=1)}
+    assert start().decide(5.0, wanted) == [Sleep("a"), Sleep("b", "two")]
+
+
+def test_one_goes_for_each_pool() -> None:
+    """Where both pools lack, those go that make room in one of them; one that makes room in both spares them. Who
+    makes room where none lacks any more stays, and so does everybody where all together would not do."""
+    residence = Residence(6 * GIB, 4 * GIB)
+    for name, memory, gpus in (("cpu", 2, 0), ("later", 2, 0), ("gpu", 0, 2), ("both", 2, 2)):
+        residence.add(Plan(name, memory * GIB, gpu_bytes=gpus * GIB))
+    residence.add(Plan("large", 2 * GIB, at_start=False, gpu_bytes=3 * GIB))
+    residence.add(Plan("new", 2 * GIB, at_start=False, gpu_bytes=2 * GIB))
+    residence.decide(0.0, {})
+    uses = {name: Use(last_s=at_s) for at_s, name in enumerate(("cpu", "later", "gpu"))}
+    uses["both"] = Use(in_flight=1)
+    assert residence.decide(3.0, uses | {"large": Use(waiting=1)}) == []
+    assert residence.decide(4.0, uses | {"new": Use(waiting=1)}) == [Sleep("cpu", "new"), Sleep("gpu", "new")]
+    residence = Residence(4 * GIB, 4 * GIB)
+    for name, memory, gpus in (("cpu", 1, 0), ("both", 3, 3), ("new", 2, 2)):
+        residence.add(Plan(name, memory * GIB, at_start=name != "new", gpu_bytes=gpus * GIB))
+    residence.decide(0.0, {})
+    uses = {"cpu": Use(last_s=1.0), "both": Use(last_s=2.0), "new": Use(waiting=1)}
+    assert residence.decide(3.0, uses) == [Sleep("both", "new")]
+
+
+def test_models_that_can_never_fit_on_the_gpus() -> None:
+    """The pool that is short is named, with its numbers and the way out; both where both are."""
+    residence = Residence(4 * GIB)
+    assert residence.decide(0.0, {}) == []
+    residence.gpu_budget_bytes = 20 * GIB  # known with the first model that uses GPUs
+    residence.add(Plan("p", GIB, pinned=True, gpu_bytes=12 * GIB))
+    residence.add(Plan("gpu", GIB, gpu_bytes=9 * GIB))
+    residence.add(Plan("memory", 5 * GIB, gpu_bytes=8 * GIB))
+    residence.add(Plan("both", 4 * GIB, gpu_bytes=24 * GIB))
+    residence.add(Plan("fits", 3 * GIB, gpu_bytes=8 * GIB))
+    wanted = {name: Use(waiting=1) for name in residence.plans}
+    assert residence.decide(1.0, wanted) == [Load("p"), Load("fits")]
+    assert residence.misfit("fits") == ""
+    of_gpus = (
+        "it needs 9.0 GiB of the GPUs' memory, the budget is 20.0 GiB, of which pinned models hold 12.0 GiB; raise "
+        "`memory.gpu_budget`, take weights that are quantised, or lower the model's `context` or `slots`"
+    )
+    of_memory = (
+        "it needs 5.0 GiB of memory, the budget is 4.0 GiB, of which pinned models hold 1.0 GiB; raise "
+        "`memory.budget`, or lower the model's `context` or `slots`"
+    )
+    assert residence.misfit("gpu") == residence.obstacle("gpu", wanted) == of_gpus
+    assert residence.misfit("memory") == of_memory
+    first, _, second = residence.misfit("both").partition("`slots`; ")
+    assert first.startswith("it needs 4.0 GiB of memory")
+    assert second.startswith("it needs 24.0 GiB of the GPUs' memory")
+
+
+def test_who_stands_in_the_way_in_both_pools() -> None:
+    """Each pool that lacks is told of with those that hold some of it."""
+    residence = Residence(4 * GIB, 8 * GIB)
+    residence.add(Plan("p", GIB, pinned=True, gpu_bytes=2 * GIB))
+    residence.add(Plan("cpu", 2 * GIB))
+    residence.add(Plan("gpu", 0, gpu_bytes=5 * GIB))
+    residence.add(Plan("new", 3 * GIB, at_start=False, gpu_bytes=6 * GIB))
+    residence.decide(0.0, {})
+    uses = {"cpu": Use(in_flight=1), "gpu": Use(in_flight=1), "new": Use(waiting=1)}
+    assert residence.obstacle("new", uses) == (
+        "it needs 3.0 GiB of the 4.0 GiB of memory, and 'p' (1.0 GiB) is pinned, 'cpu' (2.0 GiB) is in use; "
+        "it needs 6.0 GiB of the 8.0 GiB of the GPUs' memory, and 'p' (2.0 GiB) is pinned, 'gpu' (5.0 GiB) is in use"
+    )
+    uses["cpu"] = Use()
+    assert residence.obstacle("new", uses).startswith("it needs 6.0 GiB of the 8.0 GiB of the GPUs' memory")

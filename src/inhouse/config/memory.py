@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MemorySpec(Section):
-    """Memory that all models that are started here share."""
+    """Memory that all models that are started here share: this machine's, and its GPUs'."""
 
     budget: MaybeSize = setting(
         None, "What they may take together; without a size, what this machine or container has, less the reserve.",
@@ -21,6 +21,11 @@ class MemorySpec(Section):
     reserve: MaybeSize = setting(
         None, "What is left for everything else; without a size a tenth of the memory, 512 MiB at least.",
         unit="bytes", example="2 GiB",
+    )  # fmt: skip
+    gpu_budget: MaybeSize = setting(
+        None,
+        "What they may take together of the GPUs' memory; without a size, all of it less a tenth, 512 MiB at least.",
+        unit="bytes", example="20 GiB", ge=64 * MIB,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def choose(
 
 
 def reserve_bytes(usable_bytes: int) -> int:
-    """What models leave for the gateway and for everything else."""
+    """What models leave for the gateway and for everything else; of GPUs: for their drivers and other programs."""
     return max(RESERVE_BYTES_MIN, usable_bytes * RESERVE_PERCENT // 100)
 
 
@@ -78,6 +78,16 @@ def budget(hardware: Hardware, *, budget_bytes: int | None = None, reserve: int 
     limited = usable == hardware.memory_limit_bytes and usable != hardware.memory_bytes
     whose = "the cgroup's limit" if limited else "the machine's memory"
     return Choice(max(0, usable - kept), f"{whose} of {size(usable)}, less a reserve of {size(kept)}")
+
+
+def gpu_budget(total_bytes: int, *, budget_bytes: int | None = None) -> Choice:
+    """What all models together may take of GPUs that have so much memory together."""
+    if budget_bytes is not None:
+        return Choice(budget_bytes, "as `memory.gpu_budget` says")
+    kept = reserve_bytes(total_bytes)
+    return Choice(
+        max(0, total_bytes - kept), f"the GPUs' memory of {size(total_bytes)}, less a reserve of {size(kept)}"
+    )
 
 
 def _threads(hardware: Hardware, replicas: int, every: int, shared: str) -> Choice:

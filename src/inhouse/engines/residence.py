@@ -1,19 +1,22 @@
 """Which models are in memory: loaded when asked for, put to sleep when idle or when another needs the room. Pure.
 
-Theory of operation. Each model is planned with so many bytes, and is *asleep* (it holds none), *up* (loading, ready, or
-trying again after a failure) or *leaving* (told to end; it holds its bytes until it has ended). `decide` is called when
-something has changed and a few times a second, with what requests do at that moment; it returns what is to be done, and
-takes it for done: a model told to load is up, one told to sleep is leaving until `left` says that it has gone.
+Theory of operation. Each model is planned with so many bytes of two pools, the machine's memory and the GPUs' (`Room`),
+and is *asleep* (it holds none), *up* (loading, ready, or trying again after a failure) or *leaving* (told to end; it
+holds its bytes until it has ended). It fits where both of its parts do. `decide` is called when something has changed
+and a few times a second, with what requests do at that moment; it returns what is to be done, and takes it for done: a
+model told to load is up, one told to sleep is leaving until `left` says that it has gone.
 
 Who wants in, in this order: pinned models, always; models that requests wait for, the first that was wanted first;
 models to be loaded at the start, once, and only into free room. Whoever is first has a claim on the room: what is free
 now, what those that leave will give back, and what can be had by putting others to sleep, the one used longest ago
 first. None behind it takes of its claim, so that a small model cannot keep a large one out by coming again and again.
+A claim is of each pool as much as the model needs: one that waits for GPUs leaves the rest of the memory to others.
 
 Invariants, held by the property tests:
-- what is up or leaving is never planned with more than the budget;
+- what is up or leaving is never planned with more than the budget of either pool;
 - a pinned model is never put to sleep, and one that requests wait for or run on neither;
-- nobody is put to sleep unless that makes room for the one that is to come, or it has idled as long as it may;
+- nobody is put to sleep unless it has idled as long as it may, or holds some of what lacks for the one that is to
+  come, in the pool where it lacks;
 - a model that requests wait for is loaded once those before it have what they want and enough others are idle; one
   that can never fit is named by `misfit`, at once.
 
@@ -26,12 +29,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from inhouse.engines.room import POOLS, UNLIMITED_BYTES, Pool, Room, together
+
 State = Literal["asleep", "up", "leaving"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One model: `planned_bytes` are those of all its replicas together."""
+    """One model. Bytes are those of all its replicas together: of the machine's memory, and of the GPUs'."""
 
     model: str
     planned_bytes: int
@@ -39,6 +44,11 @@ class Plan:
     at_start: bool = True
     sleep_after_s: float | None = None
     """How long it may idle; None is for ever."""
+    gpu_bytes: int = 0
+
+    @property
+    def needs(self) -> Room:
+        return Room(self.planned_bytes, self.gpu_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,14 @@ _UNUSED = Use()
 
 
 class Residence:
-    """See the module. `budget_bytes` of None is no limit."""
+    """See the module. A budget of None is no limit.
 
-    def __init__(self, budget_bytes: int | None) -> None:
+    That of the GPUs may become known later than the other, but before a model that takes of it is added.
+    """
+
+    def __init__(self, budget_bytes: int | None, gpu_budget_bytes: int | None = None) -> None:
         self.budget_bytes = budget_bytes
+        self.gpu_budget_bytes = gpu_budget_bytes
         self.plans: dict[str, Plan] = {}
         self._states: dict[str, State] = {}
         self._up_s: dict[str, float] = {}
@@ -99,32 +113,25 @@ class Residence:
         self._states[model] = "asleep"
 
     @property
-    def planned_bytes(self) -> int:
+    def planned(self) -> Room:
         """Of all that are up or leaving."""
-        return sum(self.plans[model].planned_bytes for model, state in self._states.items() if state != "asleep")
+        return together(self.held(model) for model in self.plans)
 
-    def held_bytes(self, model: str) -> int:
-        """What it holds of the budget now."""
-        return 0 if self._states[model] == "asleep" else self.plans[model].planned_bytes
+    def held(self, model: str) -> Room:
+        """What it holds of the budgets now."""
+        return Room() if self._states[model] == "asleep" else self.plans[model].needs
 
     def misfit(self, model: str) -> str:
         """Why it can never be loaded, in words; "" where it can."""
-        if self.budget_bytes is None:
-            return ""
         plan = self.plans[model]
-        pinned = sum(other.planned_bytes for other in self._pinned_before(plan))
-        if plan.planned_bytes <= self.budget_bytes - pinned:
-            return ""
-        held = f", of which pinned models hold {size(pinned)}" if pinned else ""
-        return (
-            f"it needs {size(plan.planned_bytes)} of memory, the budget is {size(self.budget_bytes)}{held}; "
-            "raise `memory.budget`, or lower the model's `context` or `slots`"
-        )
+        pinned = together(other.needs for other in self._pinned_before(plan))
+        lacks = plan.needs - (self._budget - pinned)
+        return "; ".join(self._misfit(pool, plan.needs, pinned) for pool in POOLS if pool.of(lacks))
 
     def obstacle(self, model: str, uses: Mapping[str, Use]) -> str:
         """Why a model that is wanted is still asleep, in words; "" where it is not or will be loaded at once."""
         misfit = self.misfit(model)
-        if misfit or self._states[model] != "asleep" or self.budget_bytes is None:
+        if misfit or self._states[model] != "asleep":
             return misfit
         holders = []
         for other, state in self._states.items():
@@ -132,11 +139,11 @@ class Residence:
                 use = uses.get(other, _UNUSED)
                 does = "is ending" if state == "leaving" else "is pinned" if self.plans[other].pinned else "is in use"
                 if state == "leaving" or self.plans[other].pinned or use.busy:
-                    holders.append(f"'{other}' ({size(self.plans[other].planned_bytes)}) {does}")
-        if not holders:
-            return ""
-        need, budget = size(self.plans[model].planned_bytes), size(self.budget_bytes)
-        return f"it needs {need} of the {budget} of memory, and {', '.join(holders)}"
+                    holders.append((self.plans[other], does))
+        needs = self.plans[model].needs
+        lacks = needs - (self._budget - together(plan.needs for plan, _ in holders))
+        told = (self._obstacle(pool, needs, holders) for pool in POOLS if pool.of(lacks or needs))
+        return "; ".join(filter(None, told))
 
     def decide(self, now_s: float, uses: Mapping[str, Use]) -> list[Decision]:
         """What is to be done now. `uses` has each model that any request has ever wanted."""
@@ -144,27 +151,29 @@ class Residence:
         for model, plan in self.plans.items():
             if self._idles(plan, uses.get(model, _UNUSED), now_s):
                 decisions.append(self._sleep(model, ""))
-        free = self._free_bytes()
-        coming = sum(self.plans[model].planned_bytes for model, state in self._states.items() if state == "leaving")
+        free = self._budget - self.planned
+        coming = together(self.plans[model].needs for model, state in self._states.items() if state == "leaving")
         for plan in self._line(now_s, uses):
             if self.misfit(plan.model):
                 continue
-            if plan.planned_bytes <= free:
+            if free.covers(plan.needs):
                 decisions.append(self._load(plan.model, now_s))
-                free -= plan.planned_bytes
+                free -= plan.needs
             elif plan.model not in self._at_start or uses.get(plan.model, _UNUSED).waiting:
-                short = plan.planned_bytes - free
-                free = 0
-                if short > coming:
+                short = plan.needs - free
+                free -= plan.needs
+                if not coming.covers(short):
                     victims = self._victims(short - coming, uses)
-                    coming += sum(victim.planned_bytes for victim in victims)
+                    coming += together(victim.needs for victim in victims)
                     decisions += [self._sleep(victim.model, plan.model) for victim in victims]
-                coming = max(0, coming - short)
+                coming -= short
         self._at_start.clear()
         return decisions
 
-    def _free_bytes(self) -> int:
-        return (1 << 62) if self.budget_bytes is None else self.budget_bytes - self.planned_bytes
+    @property
+    def _budget(self) -> Room:
+        budgets = (self.budget_bytes, self.gpu_budget_bytes)
+        return Room(*(UNLIMITED_BYTES if budget is None else budget for budget in budgets))
 
     def _idles(self, plan: Plan, use: Use, now_s: float) -> bool:
         if plan.sleep_after_s is None or plan.pinned or self._states[plan.model] != "up" or use.busy:
@@ -185,7 +194,7 @@ class Residence:
         at_start = [plan for plan in asleep if plan.model in self._at_start and plan.model not in self._wanted_s]
         return pinned + wanted + at_start
 
-    def _victims(self, needed_bytes: int, uses: Mapping[str, Use]) -> list[Plan]:
+    def _victims(self, lacks: Room, uses: Mapping[str, Use]) -> list[Plan]:
         """Those to be put to sleep for so much room; none where even all together would not do."""
         idle = [
             plan
@@ -194,18 +203,18 @@ class Residence:
         ]
         idle.sort(key=lambda plan: self._worth(plan, uses))
         victims: list[Plan] = []
-        gained = 0
+        rest = lacks
         for plan in idle:
-            if gained >= needed_bytes:
-                break
-            victims.append(plan)
-            gained += plan.planned_bytes
-        if gained < needed_bytes:
+            if rest - plan.needs != rest:  # it holds some of what still lacks
+                victims.append(plan)
+                rest -= plan.needs
+        if rest:
             return []
+        gained = together(plan.needs for plan in victims)
         for plan in tuple(victims):  # a large one may have made small ones before it needless
-            if gained - plan.planned_bytes >= needed_bytes:
+            if (gained - plan.needs).covers(lacks):
                 victims.remove(plan)
-                gained -= plan.planned_bytes
+                gained -= plan.needs
         return victims
 
     def _worth(self, plan: Plan, uses: Mapping[str, Use]) -> tuple[bool, float]:
@@ -219,11 +228,24 @@ class Residence:
             if other.model == plan.model:
                 if plan.pinned:
                     break
-            elif other.pinned:
-                taken = sum(one.planned_bytes for one in found)
-                if self.budget_bytes is None or taken + other.planned_bytes <= self.budget_bytes:
-                    found.append(other)
+            elif other.pinned and self._budget.covers(together(one.needs for one in (*found, other))):
+                found.append(other)
         return found
+
+    def _misfit(self, pool: Pool, needs: Room, pinned: Room) -> str:
+        held = f", of which pinned models hold {size(pool.of(pinned))}" if pool.of(pinned) else ""
+        return (
+            f"it needs {size(pool.of(needs))} of {pool.name}, the budget is {size(pool.of(self._budget))}{held}; "
+            f"{pool.way_out}, or lower the model's `context` or `slots`"
+        )
+
+    def _obstacle(self, pool: Pool, needs: Room, holders: Iterable[tuple[Plan, str]]) -> str:
+        """Who stands in the way in one pool, in words; "" where nobody does."""
+        budget = pool.of(self._budget)
+        hold = [f"'{plan.model}' ({size(pool.of(plan.needs))}) {does}" for plan, does in holders if pool.of(plan.needs)]
+        if not hold or budget == UNLIMITED_BYTES:
+            return ""
+        return f"it needs {size(pool.of(needs))} of the {size(budget)} of {pool.name}, and {', '.join(hold)}"
 
     def _load(self, model: str, now_s: float) -> Load:
         self._states[model] = "up"
