@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.memory.shapes import Shape
 
@@ -51,6 +51,22 @@ CASES = (
     ),
     Case(Shape("a full prompt cache", kv_heads=8), prompts_mib=128),
     Case(Shape("a large pass", kv_heads=4, layers=4), args=("--ubatch-size", "1024")),
+)  # fmt: skip
+_EIGHT_BILLION = Shape(
+    "half of an 8B", layers=16, embedding=4096, heads=32, kv_heads=8, head_length=128, feed_forward=14336,
+    vocabulary=128256, recipe="q4_k_m", tied=False,
+)  # fmt: skip
+GPU_CASES = (
+    *(case for case in CASES if not case.args),
+    Case(_EIGHT_BILLION, context=4096, slots=4, embeddings=False),
+    Case(
+        replace(_EIGHT_BILLION, name="half of an 8B, 8 layers there"), context=4096, slots=4, embeddings=False,
+        args=("--n-gpu-layers", "8"),
+    ),
+    Case(
+        replace(_EIGHT_BILLION, name="half of an 8B, none there"), context=4096, slots=4, embeddings=False,
+        args=("--n-gpu-layers", "0"),
+    ),
 )  # fmt: skip
 QUICK = ("grouped heads", "large vocabulary, no embeddings", "4 bits, repacked", "windows, 4 bits")
 """Those that stand for all in the tests."""

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from benchmarks.memory.cases import Case
 from benchmarks.memory.shapes import write
+from inhouse.engines.devices import on_devices, seen
 from inhouse.engines.engine import Spec
+from inhouse.engines.gpus import SMI, of_nvidia_smi
 from inhouse.engines.hardware import look, resident_bytes
 from inhouse.engines.http import Address
-from inhouse.engines.llamacpp import LLAMACPP, argv
-from inhouse.engines.llamacpp_memory import Parts, predict, read_flags
+from inhouse.engines.llamacpp import argv, memory
+from inhouse.engines.llamacpp_gpu import Split
 from inhouse.weights.look import read_file
 
 _START_S = 120.0
@@ -35,19 +37,26 @@ _ROOM = 16
 class Measured:
     """Bytes of the engine's process."""
 
-    predicted: Parts
+    predicted: Split
     loaded: int
     used: int
+    on_gpus: int
+    """0 where it uses none."""
 
     @property
     def ratio(self) -> float:
-        return self.predicted.total / self.used
+        return self.predicted.host.total / self.used
+
+    @property
+    def gpu_ratio(self) -> float:
+        return self.predicted.gpus.total / self.on_gpus if self.on_gpus else 1.0
 
 
 def measure(case: Case, folder: Path, *, binary: Path | None = None, native: Path | None = None) -> Measured:
     """Makes the model in `folder`, serves it and takes it away again. Raises RuntimeError where it does not serve.
 
-    By the engine in the package, by one of one's own, or by one that was built here.
+    By the engine in the package, by one of one's own, or by one that was built here; with GPUs where that sees some,
+    which nobody else may use meanwhile.
     """
     file = folder / "model.gguf"
     write(case.shape, file)
@@ -65,18 +74,19 @@ def measure(case: Case, folder: Path, *, binary: Path | None = None, native: Pat
         native=native,
         extra_args=case.args,
     )
+    program = binary or native
+    spec = on_devices(spec, seen(program) if program is not None else ())
+    before = _on_gpus() if spec.on_gpu else 0
     try:
         with tempfile.TemporaryDirectory(prefix="memory-") as sockets:
             path = f"{sockets}/engine.sock"
             command = list(argv(spec, Address(socket=path)).argv)
-            wheel = binary is None and native is None
-            predicted = predict(read_file(file), read_flags(command), look().cpu.features, wheel=wheel)
-            if predicted is None:
-                raise RuntimeError(f"{LLAMACPP.title} keeps of {case.name} what cannot be told")
+            predicted = memory(spec, command, read_file(file), look(with_gpus=False).cpu.features)
             with _running(command, path) as pid:
                 loaded = resident_bytes(pid) or 0
                 _use(case, path)
-                return Measured(predicted, loaded, resident_bytes(pid) or 0)
+                on_gpus = _on_gpus() - before if spec.on_gpu else 0
+                return Measured(predicted, loaded, resident_bytes(pid) or 0, on_gpus)
     finally:
         file.unlink(missing_ok=True)
 
@@ -133,6 +143,11 @@ def _post(path: str, what: str, body: dict[str, object]) -> None:
     connection.close()
     if answer.status != 200:
         raise RuntimeError(f"{what} answers with {answer.status}: {told[:300]!r}")
+
+
+def _on_gpus() -> int:
+    """Bytes that NVIDIA's GPUs have in use, all together."""
+    return sum(gpu.memory_used_bytes or 0 for gpu in of_nvidia_smi(subprocess.check_output(SMI, text=True)))
 
 
 def _answers(path: str) -> bool:

@@ -80,6 +80,8 @@ class ReplicaReport:
     """The id of its endpoint."""
     native: bool = False
     """The engine is one that was compiled on this machine."""
+    gpu: str = ""
+    """What it computes on beside the CPU."""
 
 
 EndpointState = Literal["ready", "loading", "asleep", "draining", "unreachable"]

@@ -17,15 +17,18 @@ from inhouse.dispatch.upstream import shown_model
 from inhouse.engines import gpus
 from inhouse.engines.abilities import lacking
 from inhouse.engines.choices import choose
+from inhouse.engines.devices import Device, on_devices, seen
 from inhouse.engines.engine import Spec
 from inhouse.engines.gpu_memory import misfit
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
+from inhouse.engines.llamacpp_gpu import uses_gpus
 from inhouse.engines.member import Member
-from inhouse.engines.memory import fitted, planned_bytes, size_of, with_adapters
+from inhouse.engines.memory import fitted, planned, size_of, with_adapters
 from inhouse.engines.native_here import native_for
 from inhouse.engines.replica import Replica, without_folders
 from inhouse.engines.residence import Plan
+from inhouse.engines.room import UNLIMITED_BYTES
 from inhouse.engines.specs import known_of, spec_of
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError, WeightsError
@@ -131,29 +134,44 @@ async def _find(
 ) -> _Found:
     """Has the weights brought here and says what is to be started with them. Raises WeightsError."""
     engine, hardware = lane.engine, look(with_gpus=False)
-    machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
+    native = await in_thread(lambda: native_for(said, hardware))
+    cards = await in_thread(lambda: _devices(said, native))
+    if cards:
+        keeper.gpus(sum(card.memory_bytes for card in cards))
+    room_bytes = keeper.residence.gpu_budget_bytes if cards else hardware.usable_memory_bytes
+    machine = Machine(room_bytes, amx="AMX" in hardware.cpu.features)
     file = await _obtained(source, wanted_of(said, weights, ENGINES[said.engine].formats, progress, machine))
     header = await in_thread(lambda: read_path(file))
     chosen = choose(hardware, replicas=said.replicas, threads=said.threads, batch=said.batch, slots=said.slots)
     spec = spec_of(lane.model, said, file, known_of(header.context_tokens, header.pooling), chosen)
-    spec = replace(with_adapters(spec), native=await in_thread(lambda: native_for(said, hardware)))
+    spec = on_devices(replace(with_adapters(spec), native=native), cards)
     if engine.on_gpu is not None:
-        cards = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
-        reason = misfit(engine.on_gpu, spec, header, cards)
+        sizes = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
+        reason = misfit(engine.on_gpu, spec, header, sizes)
         if reason:
             raise WeightsError(f"it does not fit: {reason}")
     facts = (header, size_of(file), hardware.cpu.features, said.replicas)
-    if said.slots is None and said.memory is None:
-        spec = fitted(engine, spec, *facts, keeper.residence.budget_bytes)
+    budget = keeper.residence.budget
+    if said.memory is not None:
+        budget = replace(budget, memory_bytes=UNLIMITED_BYTES)
+    spec = fitted(engine, spec, *facts, budget, slots_given=said.slots is not None or said.memory is not None)
+    needs = planned(engine, spec, *facts)
     plan = Plan(
         lane.model,
-        planned_bytes(engine, spec, *facts) if said.memory is None else said.memory,
+        needs.memory_bytes if said.memory is None else said.memory,
+        gpu_bytes=needs.gpu_bytes,
         pinned=said.pinned,
         at_start=said.load == "at_start",
         sleep_after_s=said.sleep_after,
     )
     argv = engine.argv(spec, Address(socket="")) if engine.argv is not None else None
     return _Found(spec, plan, hashlib.sha256(identity(file) + repr(argv).encode()).digest())
+
+
+def _devices(said: ModelSpec, native: Path | None) -> tuple[Device, ...]:
+    """What a llama-server would compute on beside the CPU; the one in the package has nothing."""
+    program = said.engine_binary or native
+    return seen(program) if program is not None and said.engine == "llamacpp" and uses_gpus(said.engine_args) else ()
 
 
 async def _obtained(source: str, wanted: Wanted) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 from inhouse.cli.doctor import told
-from inhouse.engines.choices import budget, choose
+from inhouse.engines.choices import budget, choose, gpu_budget
 from inhouse.engines.cpu import Cpu
 from inhouse.engines.gpus import Gpu, MigSlice
 from inhouse.engines.hardware import Hardware
@@ -54,6 +55,14 @@ def test_a_machine_with_everything() -> None:
         "a prompt is read",
         "slots         4: with 6 threads; fewer where their context does not fit in memory",
         "memory        for all models 14.4 GiB: the cgroup's limit of 16.0 GiB, less a reserve of 1.6 GiB",
-        "",
-        "The engine in the package computes on the CPU; `engine_binary` names a build that uses the GPU.",
     ]
+
+
+def test_what_models_may_take_of_gpus() -> None:
+    """With a build that sees them; where none is made for them, which way leads there."""
+    found = Hardware("Linux x86_64", Cpu("any", 2, 2), 2, None, GIB, None, None, (Gpu("amd", "MI300X"),))
+    *_, last = told(found, choose(found), None, gpu_budget(80 * GIB))
+    assert last[0] == "The engine in the package computes on the CPU; `engine_binary` names a build that uses the GPU."
+    found = replace(found, gpus=())
+    *_, last = told(found, choose(found), None, gpu_budget(80 * GIB))
+    assert last == ("GPU memory", "for all models 72.0 GiB: the GPUs' memory of 80.0 GiB, less a reserve of 8.0 GiB")

@@ -101,7 +101,7 @@ def test_a_faster_engine_that_could_be_built_is_told_once(
                 announcer(ReplicaReport(model, "llamacpp", "ready", 2, 4, 4096, native=native))
         return capsys.readouterr().out.splitlines()
 
-    hint = "  faster   `inhouse engine build` makes an engine that uses AMX, AVX-512 of this CPU"
+    hint = "  faster   `inhouse engine build` makes an engine that uses AMX, AVX-512"
     assert told("real", "real").count(hint) == 1
     assert not any("engine build" in line for line in told("demo", "own"))
     (line,) = told("real", native=True)

@@ -16,7 +16,8 @@ from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import LLAMACPP, argv, memory
 from inhouse.engines.llamacpp_memory import CACHE_KINDS, Flags, Parts, predict, read_flags, repacked_bytes
-from inhouse.engines.memory import FLAT_BYTES, fitted, planned_bytes
+from inhouse.engines.memory import FLAT_BYTES, fitted, planned
+from inhouse.engines.room import Room
 from inhouse.engines.table import ENGINES
 
 MIB = 1 << 20
@@ -147,7 +148,7 @@ def test_what_stays_of_a_mapped_file() -> None:
         ("Q4_0", ("NEON",), None),
         ("Q8_0", ("AVX2", "AVX-512", "AMX"), 38 / 34),
         ("Q4_K", ("AVX2", "AVX-512", "AMX"), 148 / 144),
-        ("F16", ("AVX2", "AVX-512", "AMX"), None),
+        ("F16", ("AVX2", "AVX-512", "AMX"), 1.0),
     ],
 )
 def test_copies_by_cpu(kind: str, features: tuple[str, ...], grows: float | None) -> None:
@@ -244,7 +245,9 @@ def test_a_model_that_keeps_something_else() -> None:
     assert predict(stateful, Flags(), AVX2) is None
     spec = Spec("m", Path("m.gguf"), 2048, 1)
     found = memory(spec, argv(spec, Address(socket="/s")).argv, stateful, AVX2)
-    assert found.cache == found.weights // 4 > 0
+    assert found.host.cache == found.host.weights // 4 > 0
+    found = memory(replace(spec, on_gpu="a card"), argv(spec, Address(socket="/s")).argv, stateful, AVX2)
+    assert found.gpus.cache == found.gpus.weights // 4 > 0
 
 
 def test_slots_that_fit() -> None:
@@ -252,11 +255,11 @@ def test_slots_that_fit() -> None:
     spec = Spec("m", Path("m.gguf"), 2048, 16, prompt_cache_bytes=0)
     one = model(attention=(Layer(),) * 16)
 
-    def planned(slots: int) -> int:
-        return planned_bytes(LLAMACPP, replace(spec, slots=slots), one, 0, AVX2, 1)
+    def needs(slots: int) -> int:
+        return planned(LLAMACPP, replace(spec, slots=slots), one, 0, AVX2, 1).memory_bytes
 
-    for budget, slots in ((planned(16), 16), (planned(16) - 1, 8), (planned(2), 2), (planned(1) - 1, 1), (None, 16)):
-        assert fitted(LLAMACPP, spec, one, 0, AVX2, 1, budget).slots == slots
-    assert planned_bytes(ENGINES["vllm"], spec, None, 10**9, AVX2, 2) == 2 * FLAT_BYTES
+    for budget, slots in ((needs(16), 16), (needs(16) - 1, 8), (needs(2), 2), (needs(1) - 1, 1), (1 << 62, 16)):
+        assert fitted(LLAMACPP, spec, one, 0, AVX2, 1, Room(budget)).slots == slots
+    assert planned(ENGINES["vllm"], spec, None, 10**9, AVX2, 2) == Room(2 * FLAT_BYTES)
     chosen = choose(look(with_gpus=False))
     assert chosen.slots.value >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from inhouse.cli.engine import sentence
 from inhouse.cli.engine_progress import BuildProgress
 from inhouse.engines.cpu import Cpu
+from inhouse.engines.devices import MIB, Device, parse, seen
 from inhouse.engines.engine import Spec
+from inhouse.engines.gpus import Gpu
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import argv
 from inhouse.engines.native import (
@@ -29,6 +32,7 @@ from inhouse.engines.native import (
     version_numbers,
     zig_wrapper,
 )
+from inhouse.engines.native_cuda import LIBRARIES, check_before, of_packages, of_system, stub_command
 from inhouse.engines.native_here import Built
 from inhouse.errors import EngineBuildError
 
@@ -51,6 +55,75 @@ def test_the_same_recipe_is_the_same_folder_and_anything_else_is_another() -> No
     assert len({native.folder, *(one.folder for one in others)}) == 5
     assert recipe(VERSION, LINUX, NEW, portable=True) == recipe(VERSION, LINUX, OLD, portable=True)
     assert "-DLLAMA_BUILD_NUMBER=11549" in native.flags
+
+
+def test_a_build_with_cuda_is_known_by_its_gpus() -> None:
+    """Each order of the same is the same; it is portable besides; what is no compute capability is said."""
+    made = recipe(VERSION, LINUX, NEW, cuda=["12.0", "8.9", "8.9"])
+    assert made == recipe(VERSION, LINUX, OLD, cuda=["8.9", "12.0"])
+    assert made.cuda == ("8.9", "12.0")
+    assert "-DCMAKE_CUDA_ARCHITECTURES=89-real;120-real" in made.flags
+    assert set(recipe(VERSION, LINUX, NEW, portable=True).flags) < set(made.flags)
+    assert len({made.folder, recipe(VERSION, LINUX, NEW, cuda=["8.9"]).folder}) == 2
+    with pytest.raises(EngineBuildError, match="sm_90"):
+        recipe(VERSION, LINUX, NEW, cuda=["sm_90"])
+
+
+def test_what_would_not_run_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too old a GPU or driver for CUDA 13, and no g++: before anything is fetched, with the way out."""
+    card = Gpu("nvidia", "a card", driver="580.65.06", capability="8.9")
+    check_before(["8.9"], [card])
+    with pytest.raises(EngineBuildError, match=r"6\.1"):
+        check_before(["8.9", "6.1"], [])
+    with pytest.raises(EngineBuildError, match=r"570\.86"):
+        check_before(["8.9"], [replace(card, driver="570.86.10")])
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EngineBuildError, match=r"g\+\+"):
+        check_before(["8.9"], [card])
+
+
+def test_a_toolkit_is_of_packages_of_packages(tmp_path: Path) -> None:
+    """As cmake looks for it: lib64, libraries by their short names; a second time nothing changes."""
+    lib = tmp_path / "nvidia" / "cu13" / "lib"
+    lib.mkdir(parents=True)
+    with pytest.raises(EngineBuildError, match="libcudart"):
+        of_packages(tmp_path)
+    for name in LIBRARIES:
+        (lib / name).write_text(name)
+    toolkit = of_packages(tmp_path)
+    assert toolkit == of_packages(tmp_path)
+    assert (lib.parent / "lib64" / "libcublas.so").read_text() == "libcublas.so.13"
+    assert f"-DCUDAToolkit_ROOT={lib.parent}" in toolkit.flags
+    assert [path.name for path in toolkit.libraries] == list(LIBRARIES)
+    stub = stub_command(lib.parent)
+    subprocess.run(stub, check=True)
+    assert b"libcuda.so.1" in (lib / "stubs" / "libcuda.so").read_bytes()
+
+
+def test_a_toolkit_of_the_system_is_looked_for_where_it_may_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PATH, then what the variables say; else the way out."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    if not Path("/usr/local/cuda/bin/nvcc").exists():
+        with pytest.raises(EngineBuildError, match="no nvcc"):
+            of_system({})
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.touch(0o755)
+    assert of_system({"CUDA_HOME": str(tmp_path)}).nvcc == str(nvcc)
+    assert of_system({"CUDA_HOME": str(tmp_path)}).libraries == ()
+
+
+def test_what_a_server_says_of_its_devices() -> None:
+    """With brackets in their names; none where it has none."""
+    cards = "  CUDA0: NVIDIA H100 (PCIe) (81089 MiB, 80563 MiB free)\n  Vulkan1: AMD (9 MiB, 8 MiB free)\n"
+    assert parse(f"Available devices:\n{cards}") == (
+        Device("CUDA0", "NVIDIA H100 (PCIe)", 81089 * MIB, 80563 * MIB),
+        Device("Vulkan1", "AMD", 9 * MIB, 8 * MIB),
+    )
+    assert parse("Available devices:\n  (none)\n") == ()
+    assert seen(Path("/nowhere/llama-server")) == ()
 
 
 def test_a_native_build_has_this_cpu_and_a_portable_one_every_variant() -> None:
@@ -163,11 +236,15 @@ def test_a_build_is_started_with_what_the_engine_in_the_package_sets_itself() ->
 
 
 def test_what_is_said_of_the_engine() -> None:
-    """A build that is there is named; one that would bring nothing is not offered."""
+    """A build that is there is named; one that would bring nothing is not offered; a GPU is worth one in any case."""
+    gpu = Built(Path("/b/llama-server"), {"version": VERSION, "portable": True, "cuda": ["9.0"]})
+    assert "--gpu" in sentence(None, gains(OLD, gpu=True), LINUX)
+    assert sentence(gpu, gains(NEW, gpu=True), LINUX).endswith("built here for NVIDIA's GPUs: /b/llama-server")
     assert "AVX-512" in sentence(None, gains(NEW), LINUX)
     assert sentence(None, gains(OLD), LINUX) == "llama.cpp of the package"
     assert sentence(None, gains(NEW), "Darwin arm64") == "llama.cpp of the package"
     built = Built(Path("/b/llama-server"), {"version": VERSION, "portable": False})
+    assert sentence(built, gains(NEW, gpu=True), LINUX).endswith("`inhouse engine build --gpu` makes one that does not")
     assert sentence(built, gains(NEW), LINUX) == f"llama.cpp {VERSION}, built here for this CPU: /b/llama-server"
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.request
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from inhouse.engines.cpu import Cpu
+from inhouse.engines.devices import MIB
 from inhouse.engines.hardware import look
 from inhouse.engines.llamacpp import CHILD
 from inhouse.engines.native import SOURCE, Recipe
@@ -47,6 +49,7 @@ int main(int n, char **given) {
     char *words[64] = {"%(python)s", "-P", "%(child)s"};
     int count = 3, line[2];
     if (n > 1 && !strcmp(given[1], "--version")) { puts("version: " NUMBER); return 0; }
+    if (n > 1 && !strcmp(given[1], "--list-devices")) { puts("Available devices:\\n  %(sees)s"); return 0; }
     for (int i = 1; i < n && count < 60; i++) {
         if (!strcmp(given[i], "--no-ui")) continue;
         if (!strcmp(given[i], "--fit") || !strcmp(given[i], "--threads-http") || !strcmp(given[i], "--poll")) {
@@ -71,9 +74,9 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
 """
 
 
-def sdist(folder: Path, version: str, *, main: str | None = None, before: str = "") -> None:
+def sdist(folder: Path, version: str, *, main: str | None = None, before: str = "", sees: str = "(none)") -> None:
     """What a package index would have."""
-    names = {"python": sys.executable, "child": str(CHILD), "before": before}
+    names = {"python": sys.executable, "child": str(CHILD), "before": before, "sees": sees}
     texts = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: xllamacpp\nVersion: {version}\n",
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
@@ -105,6 +108,23 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def job_of(tmp_path: Path, recipe: Recipe, **more: int) -> Job:
     cache = tmp_path / "cache" / "inhouse" / "engines"
     return Job(recipe, CPU, "x86_64", cache, jobs=2, demo=DEMO, system_tools=True, **more)
+
+
+_POOL = ("inhouse_memory_gpu_budget_bytes", "inhouse_memory_gpu_planned_bytes{")
+CARD = "CUDA0: NVIDIA H100 80GB HBM3 (81089 MiB, 80563 MiB free)"
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with one of NVIDIA's GPUs and its toolkit, as far as their programs tell; the folder of these."""
+    folder = tmp_path / "nvidia"
+    folder.mkdir()
+    told = "0, NVIDIA H100 80GB HBM3, GPU-1, 81559, 0, 580.159.04, 9.0"
+    for name, does in (("nvidia-smi", f'case "$1" in --query*) echo "{told}";; esac'), ("nvcc", "exit 1")):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
 
 
 def built(tmp_path: Path, index: Path, **source: str) -> Built:
@@ -142,6 +162,39 @@ def test_a_build_is_fetched_compiled_checked_and_then_serves(tmp_path: Path, ind
         assert ready(gateway)["native"] is True
     with serving(tmp_path, "models: {demo: {source: demo, engine_build: package}}") as gateway:
         assert ready(gateway)["native"] is False
+
+
+def test_a_build_with_cuda_serves_where_its_gpu_is(tmp_path: Path, index: Path, card: Path) -> None:
+    """Made by the command, for the GPU that is here; what ran on the CPU before gives way to it, and comes back when
+    the GPU is gone."""
+    sdist(index, recipe_here(look(with_gpus=False)).version, sees=CARD)
+    command = [sys.executable, "-m", "inhouse", "engine", "build", "--gpu", "--system-tools", "--json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    told = json.loads(said[-1])
+    assert told["cuda"] == ["9.0"]
+    assert {"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=90-real"} <= set(told["flags"])
+    show = [sys.executable, "-m", "inhouse", "engine", "show"]
+    assert "built here for NVIDIA's GPUs" in subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    with serving(tmp_path, DEMO_STACK) as gateway:
+        assert ready(gateway)["gpu"] == "NVIDIA H100 80GB HBM3"
+        with urllib.request.urlopen(gateway.url + "/metrics", timeout=10) as page:
+            told = [line.split() for line in page.read().decode().splitlines()]
+        budget, planned = (next(float(words[-1]) for words in told if words[0].startswith(name)) for name in _POOL)
+        assert budget == 81089 * MIB - 81089 * MIB // 10
+        assert 600 * MIB < planned < 700 * MIB
+    with serving(tmp_path, "models: {demo: {source: demo, engine_build: package}}") as gateway:
+        assert ready(gateway)["gpu"] == ""
+    (card / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert "of the package" in subprocess.run(show, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_build_that_sees_no_gpu_is_not_taken_into_use(tmp_path: Path, index: Path, card: Path) -> None:
+    """With CUDA it would compute on the CPU, and nobody would know why it is slow."""
+    sdist(index, recipe_here(look(with_gpus=False)).version)
+    command = [sys.executable, "-m", "inhouse", "engine", "build", "--gpu", "--system-tools"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert "sees no GPU" in said.stderr
 
 
 def test_a_build_with_other_changes_to_the_source_is_none(tmp_path: Path, index: Path) -> None:

@@ -137,8 +137,8 @@ class Announcer:
         elif report.state == "ready":
             self._failures.pop(model, None)
             self._say("ready", running(report), "bold green")
-            if report.engine == "llamacpp" and not report.native:
-                self._faster(model)
+            if report.engine == "llamacpp" and not report.gpu:
+                self._faster(model, native=report.native)
         elif report.state == "asleep":
             self._say("asleep", f"{report.endpoint or model}, until a request asks for it")
         elif report.state == "unreachable":
@@ -154,20 +154,21 @@ class Announcer:
         self._say("failed", f"{model}: {reason}", "bold red")
         self._say("", f"requests for {model} are told 503; it is tried again by itself ({self._first_look(model)})")
 
-    def _faster(self, model: str) -> None:
-        """Once: that a build for this CPU would be faster."""
+    def _faster(self, model: str, *, native: bool) -> None:
+        """Once: that a build for this machine would be faster."""
         spec = self._stack.models.get(model)
         if self._hinted or spec is None or spec.source == "demo" or spec.engine_binary or spec.engine_build != "auto":
             return
         self._hinted = True
+        from inhouse.engines.gpus import nvidia_driver_runs
         from inhouse.engines.hardware import look
-        from inhouse.engines.native import gains
+        from inhouse.engines.native import GPU, command, gains
 
         hardware = look(with_gpus=False)
-        if (unused := gains(hardware.cpu)) and hardware.system.startswith("Linux "):
-            self._say(
-                "faster", f"`inhouse engine build` makes an engine that uses {', '.join(unused)} of this CPU", "bold"
-            )
+        unused = gains(hardware.cpu, gpu=nvidia_driver_runs())
+        unused = tuple(name for name in unused if name == GPU or not native)
+        if unused and hardware.system.startswith("Linux "):
+            self._say("faster", f"`{command(unused)}` makes an engine that uses {', '.join(unused)}", "bold")
 
     def _first_look(self, model: str) -> str:
         spec = self._stack.models.get(model)

@@ -34,28 +34,35 @@ def hardware(as_json: AsJson = False) -> None:
     Limits of a container and the affinity of this process count. What is chosen can be set for each model
     (`threads`, `batch`, `slots`) and for all of them (`memory.budget`).
     """
-    from inhouse.engines.choices import budget, choose
+    from inhouse.engines.choices import budget, choose, gpu_budget
+    from inhouse.engines.devices import seen
     from inhouse.engines.hardware import look
     from inhouse.engines.native import gains
+    from inhouse.engines.native_cuda import usable
     from inhouse.engines.native_here import built_here
 
     found = look()
     choices, room = choose(found), budget(found)
     built = built_here(found, os.environ)
-    which = sentence(built, gains(found.cpu), found.system)
+    cards = () if built is None else seen(built.program)
+    on_gpus = gpu_budget(sum(card.memory_bytes for card in cards)) if cards else None
+    which = sentence(built, gains(found.cpu, gpu=bool(usable(found.gpus))), found.system)
     if as_json:
         import json
 
-        usable = {"usable_cores": found.usable_cores, "usable_memory_bytes": found.usable_memory_bytes}
+        may = {"usable_cores": found.usable_cores, "usable_memory_bytes": found.usable_memory_bytes}
         engine = {"program": None if built is None else str(built.program), "why": which}
-        chosen = {**asdict(choices), "memory_budget_bytes": room and asdict(room), "engine": engine}
-        typer.echo(json.dumps({**asdict(found), **usable, "chosen": chosen}, indent=2, ensure_ascii=False))
+        budgets = {"memory_budget_bytes": room and asdict(room), "gpu_budget_bytes": on_gpus and asdict(on_gpus)}
+        chosen = {**asdict(choices), **budgets, "engine": engine}
+        typer.echo(json.dumps({**asdict(found), **may, "chosen": chosen}, indent=2, ensure_ascii=False))
         return
-    for label, text in (*told(found, choices, room), ("", ""), ("engine", which)):
+    for label, text in (*told(found, choices, room, on_gpus), ("", ""), ("engine", which)):
         typer.echo(f"{label:<14}{text}".rstrip())
 
 
-def told(found: Hardware, choices: Choices, room: Choice | None) -> Iterator[tuple[str, str]]:
+def told(
+    found: Hardware, choices: Choices, room: Choice | None, on_gpus: Choice | None = None
+) -> Iterator[tuple[str, str]]:
     """The rows for people: a label and what stands beside it. Pure."""
     from inhouse.engines.residence import size
 
@@ -84,7 +91,9 @@ def told(found: Hardware, choices: Choices, room: Choice | None) -> Iterator[tup
     yield "slots", f"{choices.slots.value}: {choices.slots.why}"
     models = "no limit: the memory of this system is not known" if room is None else f"{size(room.value)}: {room.why}"
     yield "memory", f"for all models {models}"
-    if any(not gpu.note for gpu in found.gpus):
+    if on_gpus is not None:
+        yield "GPU memory", f"for all models {size(on_gpus.value)}: {on_gpus.why}"
+    if any(gpu.vendor != "nvidia" and not gpu.note for gpu in found.gpus):
         yield "", ""
         yield "The engine in the package computes on the CPU; `engine_binary` names a build that uses the GPU.", ""
 

@@ -28,6 +28,8 @@ def curl(url: str, model: str, key: str | None, *, auth: bool) -> str:
 def running(report: ReplicaReport) -> str:
     """`demo: llamacpp, 2 threads, 4 slots of 4096 tokens, 38 MiB, loaded in 0.4 s`; `10.0.0.7:8000 of chat: vllm`"""
     parts = [f"{report.engine}, built here" if report.native else report.engine]
+    if report.gpu:
+        parts.append(f"on {report.gpu}")
     if report.threads is not None:
         parts.append(f"{report.threads} threads" if report.threads != 1 else "1 thread")
     if report.slots is not None:

@@ -13,7 +13,8 @@ from typing import Literal
 
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
-from inhouse.engines.llamacpp_memory import Model, Parts
+from inhouse.engines.llamacpp_gpu import Split
+from inhouse.engines.llamacpp_memory import Model
 
 Task = Literal["generate", "embed", "rerank"]
 """What a model was made for."""
@@ -78,6 +79,10 @@ class Spec:
     native: Path | None = None
     """A llama-server that was compiled here for this CPU: it takes the place of the engine in the package, until it
     fails."""
+    on_gpu: str = ""
+    """What a llama-server computes on beside the CPU, as people call it."""
+    gpu_layers: int | None = None
+    """So many of its layers, where the GPUs' memory does not hold all of them."""
     extra_args: tuple[str, ...] = ()
 
 
@@ -167,7 +172,7 @@ class Engine:
     quantizations: tuple[Quantization, ...] = ()
     on_gpu: OnGpu | None = None
     """How much of a GPU's memory it takes; None where it takes none, or is never started here."""
-    memory: Callable[[Spec, Sequence[str], Model, Iterable[str]], Parts] | None = None
+    memory: Callable[[Spec, Sequence[str], Model, Iterable[str]], Split] | None = None
     """Its memory model: what one replica takes, by its spec, its command, the header and the CPU's features."""
     traps: tuple[Trap, ...] = ()
 

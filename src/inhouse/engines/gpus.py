@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ _RUN_S_MAX = 10.0
 _VENDORS: Mapping[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 _DISPLAY_CLASS = "0x03"
 QUERY = "index,name,uuid,memory.total,memory.used,driver_version,compute_cap"
-_SMI = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+SMI = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
 _SLICE = re.compile(r"\s+MIG\s+(\S+)\s+Device\s+\d+:\s+\(UUID:\s*(MIG-[^)\s]+)\)")
 _CARD = re.compile(r"GPU\s+(\d+):")
 _PROFILE_GB = re.compile(r"(\d+)gb")
@@ -62,13 +63,24 @@ def look(root: Path = Path("/"), run: Run | None = None, nvml: Any = None) -> tu
     """All GPUs. `root` is where /sys is looked for, `nvml` the module `pynvml` where it is not to be imported."""
     asked = run or _run
     nvidia = tuple(_with_nvml(nvml if nvml is not None else _nvml())) or of_nvidia_smi(
-        asked(_SMI), asked(["nvidia-smi", "-L"])
+        asked(SMI), asked(["nvidia-smi", "-L"])
     )
     others = of_sysfs(root / "sys")
     if any(gpu.vendor == "amd" and not gpu.name for gpu in others):
         others = named_by_rocm(others, asked(["rocm-smi", "--showproductname", "--json"]))
     found = nvidia + tuple(gpu for gpu in others if gpu.vendor != "nvidia" or not nvidia)
     return tuple(gpu if gpu.name else replace(gpu, name=_CALLED[gpu.vendor]) for gpu in found)
+
+
+def may_be_here(root: Path = Path("/")) -> bool:
+    """Whether there is a way to a GPU at all; on most servers there is none, and nobody need be asked."""
+    ways = ("nvidiactl", "kfd", "dri", "dxg")
+    return any((root / "dev" / way).exists() for way in ways) or shutil.which("nvidia-smi") is not None
+
+
+def nvidia_driver_runs(root: Path = Path("/")) -> bool:
+    """Without asking the driver, which takes a moment."""
+    return (root / "proc/driver/nvidia/version").exists()
 
 
 _CALLED: Mapping[Vendor, str] = {"nvidia": "an NVIDIA GPU", "amd": "an AMD GPU", "intel": "an Intel GPU"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, listen
 from inhouse.engines.http import Address
+from inhouse.engines.llamacpp_gpu import OnGpus, Split, layers_that_fit, layers_told, split
 from inhouse.engines.llamacpp_memory import Layer, Model, Parts, predict, read_flags
 
 CHILD = Path(__file__).with_name("llamacpp_child.py")
@@ -65,6 +66,7 @@ def _flags(spec: Spec, address: Address, *more: str) -> list[str]:
         "--cache-ram", str(spec.prompt_cache_bytes >> 20),
         "--ctx-checkpoints", str(CHECKPOINTS),
         *(["--pooling", pooling] if pooling and spec.embeddings else []),
+        *(["--n-gpu-layers", str(spec.gpu_layers)] if spec.gpu_layers is not None else []),
         *more,
         *spec.extra_args,
     ]  # fmt: skip
@@ -86,14 +88,24 @@ def ubatch_tokens(slots: int) -> int:
     return -(-_UBATCH_TOKENS // slots) * slots
 
 
-def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str]) -> Parts:
+def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str]) -> Split:
     """What one replica takes. Of a model that keeps a state of another kind, a quarter of its weights stands for it."""
+    known = model if model.attention is not None else _Stateful(model)
     flags, wheel = read_flags(argv), spec.binary is None and spec.native is None
-    found = predict(model, flags, features, wheel=wheel)
+    found = split(known, flags, layers_told(argv), spec.gpus) if spec.on_gpu else None
     if found is None:
-        rest = predict(_Stateful(model), flags, features, wheel=wheel) or Parts()
-        found = replace(rest, cache=rest.weights // 4)
-    return replace(found, adapters=spec.adapter_bytes)
+        found = Split(predict(known, flags, features, wheel=wheel) or Parts(), OnGpus())
+    host = replace(found.host, adapters=spec.adapter_bytes)
+    if known is model:
+        return replace(found, host=host)
+    return Split(replace(host, cache=host.weights // 4), replace(found.gpus, cache=found.gpus.weights // 4))
+
+
+def fitted_to_gpus(spec: Spec, argv: Sequence[str], model: Model, budget_bytes: int) -> Spec:
+    """With so many layers there as fit, where flags do not say how many."""
+    if model.attention is None or layers_told(spec.extra_args) is not None:
+        return spec
+    return replace(spec, gpu_layers=layers_that_fit(model, read_flags(argv), budget_bytes, spec.gpus))
 
 
 def adapters(args: Sequence[str]) -> tuple[Path, ...]:

@@ -17,7 +17,7 @@ The parts, as b11549 makes them (`src/llama-kv-cache*.cpp`, `llama-context.cpp`,
 - adapters: their files, read into memory (added by `llamacpp`);
 - the program itself and the vocabulary. These two are measured (`benchmarks/memory`), not derived.
 
-Not here: memory of GPUs, and models of which the header does not say what they keep.
+Not here: memory of GPUs (`llamacpp_gpu`), and models of which the header does not say what they keep.
 """
 
 from __future__ import annotations
@@ -181,14 +181,9 @@ def predict(model: Model, flags: Flags, features: Iterable[str] = (), *, wheel: 
         return None
     has = frozenset(features) & ({"AVX2", "NEON", "dot product", "int8 matrices"} if wheel else frozenset(features))
     embedding, words = model.embedding or 0, model.vocabulary or 0
-    ubatch = min(flags.ubatch_size, flags.batch_size, _cells(flags) * (1 if flags.kv_unified else flags.parallel))
-    windowed = [layer for layer in model.attention if layer.keeps_kv and layer.window_tokens]
-    seeing_all = [layer for layer in model.attention if layer.keeps_kv and not layer.window_tokens]
-    every_cells = _cells(flags)
-    window = max((layer.window_tokens or 0 for layer in windowed), default=0)
-    window_cells = _window_cells(flags, window, ubatch) if windowed else 0
-    streams = 1 if flags.kv_unified else flags.parallel
-    cache = streams * (every_cells * _rows(seeing_all, flags) + window_cells * _rows(windowed, flags))
+    ubatch, every_cells = ubatch_tokens(flags), _cells(flags)
+    windowed, seeing_all = _kinds(model.attention)
+    window, window_cells = _window(windowed, flags)
     outputs = (
         max(flags.parallel, min(ubatch, every_cells) if flags.embeddings else 1)
         * (words + embedding * flags.embeddings)
@@ -199,9 +194,9 @@ def predict(model: Model, flags: Flags, features: Iterable[str] = (), *, wheel: 
     copies = [repacked_bytes(matrix, has) if flags.repack else 0 for matrix in model.tensors]
     words_copied = _words_copied(model.tensors, has) if flags.repack else 0
     return Parts(
-        weights=_kept(model.tensors, copies, mapped=flags.mmap),
+        weights=kept_bytes(model.tensors, copies, mapped=flags.mmap),
         repacked=sum(copies) + words_copied,
-        cache=cache,
+        cache=cache_bytes(model.attention, flags),
         computing=_computing(model, flags, ubatch, every_cells if seeing_all else 0, window_cells),
         outputs=outputs,
         checkpoints=a_checkpoint * max(0, places) * flags.parallel,
@@ -212,6 +207,30 @@ def predict(model: Model, flags: Flags, features: Iterable[str] = (), *, wheel: 
     )
 
 
+def cache_bytes(layers: Iterable[Layer], flags: Flags) -> int:
+    """Keys and values of these layers, for all slots."""
+    windowed, seeing_all = _kinds(layers)
+    streams = 1 if flags.kv_unified else flags.parallel
+    _, window_cells = _window(windowed, flags)
+    return streams * (_cells(flags) * _rows(seeing_all, flags) + window_cells * _rows(windowed, flags))
+
+
+def _kinds(layers: Iterable[Layer]) -> tuple[list[Layer], list[Layer]]:
+    """Those with a window, and those that see everything."""
+    keeping = [layer for layer in layers if layer.keeps_kv]
+    return [one for one in keeping if one.window_tokens], [one for one in keeping if not one.window_tokens]
+
+
+def ubatch_tokens(flags: Flags) -> int:
+    return min(flags.ubatch_size, flags.batch_size, _cells(flags) * (1 if flags.kv_unified else flags.parallel))
+
+
+def _window(windowed: Sequence[Layer], flags: Flags) -> tuple[int, int]:
+    """The widest window, and the cells that a layer with one keeps in each stream."""
+    window = max((layer.window_tokens or 0 for layer in windowed), default=0)
+    return window, _window_cells(flags, window, ubatch_tokens(flags)) if windowed else 0
+
+
 def _words_copied(tensors: Sequence[Matrix], features: frozenset[str]) -> int:
     """Of the vocabulary's matrix, where it is used at both ends: looked up as it lies, multiplied by as a copy."""
     if any(matrix.name == "output.weight" for matrix in tensors):
@@ -219,7 +238,7 @@ def _words_copied(tensors: Sequence[Matrix], features: frozenset[str]) -> int:
     return sum(_copied(matrix, features) for matrix in tensors if matrix.name == "token_embd.weight")
 
 
-def _kept(tensors: Sequence[Matrix], copies: Sequence[int], *, mapped: bool) -> int:
+def kept_bytes(tensors: Sequence[Matrix], copies: Sequence[int], *, mapped: bool) -> int:
     """What is held of the file. Mapped, all from the first matrix that is used as it lies there to the last one."""
     if not mapped:
         return sum(matrix.bytes for matrix, copy in zip(tensors, copies, strict=True) if not copy)
@@ -260,7 +279,7 @@ def _row(kind: str, elements: int) -> int:
 
 def _computing(model: Model, flags: Flags, ubatch: int, every_cells: int, window_cells: int) -> int:
     embedding, words = model.embedding or 0, model.vocabulary or 0
-    masks = (every_cells + window_cells) * ubatch * (2 if flags.flash_attn else 4)
+    masks = _masks(flags, ubatch, every_cells + window_cells)
     lasting = 5 * embedding * ubatch * 4
     dense = model.feed_forward or 0
     chosen = (model.expert_feed_forward or dense) * (model.experts_used or 0)
@@ -275,19 +294,31 @@ def _computing(model: Model, flags: Flags, ubatch: int, every_cells: int, window
     return masks + lasting + max(widest, attending * ubatch) * 4
 
 
+def inputs_bytes(model: Model, flags: Flags) -> int:
+    """What a pass begins with, where the machine hands it over to GPUs: masks, and vectors of its words."""
+    windowed, seeing_all = _kinds(model.attention or ())
+    cells = (_cells(flags) if seeing_all else 0) + _window(windowed, flags)[1]
+    ubatch = ubatch_tokens(flags)
+    return _masks(flags, ubatch, cells) + 4 * (model.embedding or 0) * ubatch * 4
+
+
+def _masks(flags: Flags, ubatch: int, cells: int) -> int:
+    return cells * ubatch * (2 if flags.flash_attn else 4)
+
+
 _AVX2 = frozenset(("Q4_0", "Q4_K", "IQ4_NL", "MXFP4"))
-_AMX = {"Q4_0": 0, "Q4_1": 0, "Q8_0": 4, "Q4_K": 4, "Q5_K": 4, "Q6_K": 0, "IQ4_XS": 2}
+_AMX = {"F16": 0, "Q4_0": 0, "Q4_1": 0, "Q8_0": 4, "Q4_K": 4, "Q5_K": 4, "Q6_K": 0, "IQ4_XS": 2}
 """Kinds that AMX takes, and what a block of them grows by."""
 _INT8_MATRICES = {"Q4_0": 4, "Q4_K": 8, "Q5_K": 8, "Q6_K": 8, "Q8_0": 4}
 _DOT_PRODUCT = {**_INT8_MATRICES, "IQ4_NL": 4, "MXFP4": 4}
 _BLOCKS = {"Q8_0": 32, "Q4_K": 256, "Q5_K": 256, "IQ4_XS": 256}
-_LOOKED_UP = ("token_embd.", "per_layer_token_embd.", "position_embd.", "token_types.")
+LOOKED_UP = ("token_embd.", "per_layer_token_embd.", "position_embd.", "token_types.")
 """Tables of which single rows are taken: they stay as they are."""
 
 
 def repacked_bytes(matrix: Matrix, features: frozenset[str]) -> int:
     """What the copy of a matrix takes that the CPU multiplies by; 0 where it is used as it lies in the file."""
-    if not matrix.name.endswith(".weight") or matrix.name.startswith(_LOOKED_UP):
+    if not matrix.name.endswith(".weight") or matrix.name.startswith(LOOKED_UP):
         return 0
     return _copied(matrix, features)
 

@@ -12,22 +12,23 @@ from pathlib import Path
 
 from inhouse.engines.engine import Engine, Spec
 from inhouse.engines.http import Address
-from inhouse.engines.llamacpp import adapters
+from inhouse.engines.llamacpp import adapters, fitted_to_gpus
 from inhouse.engines.llamacpp_memory import Model
+from inhouse.engines.room import Room
 
 FLAT_BYTES = 1 << 30
 """Of an engine of which no more is known."""
 _SOCKET = Address(socket="/engine.sock")
 
 
-def planned_bytes(
+def planned(
     engine: Engine, spec: Spec, model: Model | None, file_bytes: int, features: Iterable[str], replicas: int
-) -> int:
+) -> Room:
     """All replicas together. `model` is what the header says, None where there is none to be read."""
     if engine.memory is not None and engine.argv is not None and model is not None:
-        parts = engine.memory(spec, engine.argv(spec, _SOCKET).argv, model, features)
-        return parts.of(replicas)
-    return replicas * (FLAT_BYTES + (file_bytes if engine.cpu else 0))
+        found = engine.memory(spec, engine.argv(spec, _SOCKET).argv, model, features)
+        return Room(found.host.of(replicas), replicas * found.gpus.total)
+    return Room(replicas * (FLAT_BYTES + (file_bytes if engine.cpu else 0)))
 
 
 def fitted(
@@ -37,16 +38,27 @@ def fitted(
     file_bytes: int,
     features: Iterable[str],
     replicas: int,
-    budget_bytes: int | None,
+    budget: Room,
+    *,
+    slots_given: bool = False,
 ) -> Spec:
-    """The spec with so many slots that it fits, where it would not with those that were chosen for it."""
-    slots = spec.slots
-    while slots > 1 and budget_bytes is not None:
-        tried = replace(spec, slots=slots)
-        if planned_bytes(engine, tried, model, file_bytes, features, replicas) <= budget_bytes:
-            return tried
-        slots //= 2
-    return replace(spec, slots=slots)
+    """The spec with so many slots that it fits, where it would not with those that were chosen for it.
+
+    Where one slot is still too many for GPUs, they get fewer layers, and it as many slots as then fit.
+    """
+    facts = (model, file_bytes, tuple(features), replicas)
+
+    def fits(tried: Spec) -> bool:
+        return budget.covers(planned(engine, tried, *facts))
+
+    every = [spec.slots >> halvings for halvings in range(1 if slots_given else spec.slots.bit_length())]
+    halved = [replace(spec, slots=slots) for slots in every]
+    found = next((tried for tried in halved if fits(tried)), None)
+    if found is None and spec.on_gpu and engine.argv is not None and model is not None:
+        share = budget.gpu_bytes // replicas
+        halved = [fitted_to_gpus(tried, engine.argv(tried, _SOCKET).argv, model, share) for tried in halved]
+        found = next((tried for tried in halved if fits(tried)), None)
+    return found or halved[-1]
 
 
 def with_adapters(spec: Spec) -> Spec:

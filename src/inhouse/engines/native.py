@@ -1,9 +1,9 @@
-"""A llama-server compiled for the CPU that is here: which compiler, which flags, where it lies. Pure.
+"""A llama-server compiled for the CPU and GPUs that are here: which compiler, which flags, where it lies. Pure.
 
 What is done with a recipe: `native_build`. The source is the one in the sdist of `xllamacpp`, of the very version that
 is installed, so that the build and the engine in the package are the same llama.cpp. A build is known by its version,
-its flags and, unless it is portable, by the CPU: one for another CPU is never found, so a cache on a shared volume does
-no harm.
+its flags and, unless it is portable, by the CPU; one with CUDA by the GPUs' compute capabilities too. One for another
+CPU or GPU is never found, so a cache on a shared volume does no harm.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +53,18 @@ _PORTABLE = (
     "-DCMAKE_MODULE_LINKER_FLAGS=-s -Wl,-Bsymbolic",
     "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",  # its libraries lie beside it wherever it is moved
 )
+_CUDA = (
+    "-DGGML_CUDA=ON",
+    "-DGGML_CUDA_NCCL=OFF",  # a library that not every system has
+    # the driver's library is linked to by its name alone: nothing in the one that stands in for it looks needed
+    "-DCMAKE_MODULE_LINKER_FLAGS=-s -Wl,-Bsymbolic -Wl,--no-as-needed",
+)
+_CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 _STEP = re.compile(rb"\[(\d+)/(\d+)\] ")
 _FASTER = ("AMX", "AVX-512", "AVX-512 VNNI", "SVE", "int8 matrices", "AVX-VNNI")
 """Instructions that the engine in the package, made for AVX2 or plain NEON, leaves unused."""
+
+GPU = "NVIDIA's GPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,14 @@ class Recipe:
     flags: tuple[str, ...]
     portable: bool
     key: str
+    cuda: tuple[str, ...] = ()
+    """Compute capabilities of the GPUs that it is for, as in `9.0`."""
 
     @property
     def folder(self) -> str:
         """Its name in the cache."""
-        return f"llama.cpp-{self.version}-{'portable' if self.portable else 'native'}-{self.key}"
+        kind = "cuda" if self.cuda else "portable" if self.portable else "native"
+        return f"llama.cpp-{self.version}-{kind}-{self.key}"
 
     @property
     def number(self) -> int:
@@ -79,8 +91,12 @@ class Recipe:
         return int(self.version.rpartition(".")[2])
 
 
-def recipe(version: str, system: str, cpu: Cpu, *, portable: bool = False) -> Recipe:
-    """`system` as in `Linux x86_64`. Raises EngineBuildError where there is nothing to be had by compiling."""
+def recipe(version: str, system: str, cpu: Cpu, *, portable: bool = False, cuda: Iterable[str] = ()) -> Recipe:
+    """`system` as in `Linux x86_64`. Raises EngineBuildError where there is nothing to be had by compiling.
+
+    `cuda`: compute capabilities of NVIDIA's GPUs, as in `9.0`. Such a build is a portable one besides: where its
+    library does not find driver or GPU, llama.cpp goes on with the CPU.
+    """
     if not system.startswith("Linux "):
         raise EngineBuildError(
             f"an engine is built on Linux only, this is {system}",
@@ -92,10 +108,27 @@ def recipe(version: str, system: str, cpu: Cpu, *, portable: bool = False) -> Re
             hint=f"install a released one: pip install '{PACKAGE}>=2026.10'",
         )
     number = version.rpartition(".")[2]
+    capabilities = tuple(sorted(set(cuda), key=lambda word: [int(part) for part in _numbers(word)]))
+    portable = portable or bool(capabilities)
     flags = (*_COMMON, f"-DLLAMA_BUILD_NUMBER={number}", *(_PORTABLE if portable else _NATIVE))
+    if capabilities:
+        flags += (*_CUDA, f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(map(_architecture, capabilities))}")
     whose = (system,) if portable else (system, cpu.name, *cpu.features)
     key = hashlib.sha256("\0".join((version, *flags, *whose)).encode()).hexdigest()[:12]
-    return Recipe(version, flags, portable, key)
+    return Recipe(version, flags, portable, key, capabilities)
+
+
+def _numbers(capability: str) -> list[str]:
+    if not _CAPABILITY.fullmatch(capability):
+        raise EngineBuildError(
+            f"`{capability}` is no compute capability", hint="as in 8.6 or 9.0; `inhouse doctor hardware` shows it"
+        )
+    return capability.split(".")
+
+
+def _architecture(capability: str) -> str:
+    """Machine code for this GPU alone: its instructions are not translated at the start."""
+    return f"{capability.replace('.', '')}-real"
 
 
 def cache_folder(environ: Mapping[str, str], home: Path) -> Path:
@@ -195,6 +228,11 @@ def steps(data: bytes) -> tuple[int, int] | None:
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
-def gains(cpu: Cpu) -> tuple[str, ...]:
-    """Instructions of this CPU that only a build for it would use."""
-    return tuple(name for name in _FASTER if name in cpu.features)
+def gains(cpu: Cpu, *, gpu: bool = False) -> tuple[str, ...]:
+    """What of this machine only a build for it would use; `gpu`: whether NVIDIA's driver is here."""
+    return (*([GPU] if gpu else []), *(name for name in _FASTER if name in cpu.features))
+
+
+def command(gains: tuple[str, ...]) -> str:
+    """That builds the engine which would bring these."""
+    return "inhouse engine build --gpu" if GPU in gains else "inhouse engine build"

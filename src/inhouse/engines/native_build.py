@@ -18,11 +18,13 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from inhouse.engines import native_cuda
 from inhouse.engines.child import LIFELINE
 from inhouse.engines.cpu import Cpu
+from inhouse.engines.gpus import Gpu
 from inhouse.engines.native import (
     PACKAGE,
     PROGRAM,
@@ -39,7 +41,7 @@ from inhouse.engines.native import (
     version_numbers,
     zig_wrapper,
 )
-from inhouse.engines.native_check import EMULATED_TRY_S, check
+from inhouse.engines.native_check import EMULATED_TRY_S, check, check_sees
 from inhouse.engines.native_edits import EDITS, digest, edited
 from inhouse.engines.native_here import Built
 from inhouse.errors import EngineBuildError
@@ -65,11 +67,15 @@ class Job:
     """A small model to try it with."""
     system_tools: bool = False
     space_bytes: int = SPACE_BYTES
+    gpus: tuple[Gpu, ...] = ()
+    """That are here; a build with CUDA must see one of them."""
 
 
 def build(job: Job, told: Told) -> Built:
     """Compiles, checks, keeps. Raises EngineBuildError; KeyboardInterrupt leaves what has come for the next time."""
     began_s = time.time()
+    if job.recipe.cuda and not job.system_tools:
+        native_cuda.check_before(job.recipe.cuda, job.gpus)
     work = job.cache / f"work-{job.recipe.folder}"
     with _disk_told(work):
         work.mkdir(parents=True, exist_ok=True)
@@ -84,26 +90,29 @@ def build(job: Job, told: Told) -> Built:
             log.write_text("")
             source = _source(job, work, log, told)
             edits = _edit(source)
-            cmake, ninja, compiler, options = _tools(job, work, log, told)
+            tools = _tools(job, work, log, told)
             told("configuring", 0, 0)
             build_folder = work / "build"
-            flags = (*job.recipe.flags, *options, *foreign_flags(job.machine, platform.machine()))
-            setup = (cmake, "-S", str(source), "-B", str(build_folder), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}")
-            _run((*setup, *flags), log, work, "cmake")
-            compile_it = (ninja, "-C", str(build_folder), f"-j{job.jobs}", PROGRAM)
+            flags = (*job.recipe.flags, *tools.flags, *foreign_flags(job.machine, platform.machine()))
+            setup = (tools.cmake, "-S", str(source), "-B", str(build_folder), "-G", "Ninja")
+            _run((*setup, f"-DCMAKE_MAKE_PROGRAM={tools.ninja}", *flags), log, work, "cmake")
+            compile_it = (tools.ninja, "-C", str(build_folder), f"-j{job.jobs}", PROGRAM)
             _run(compile_it, log, work, "the compiler", lambda done, total: told("compiling", done, total))
             told("checking", 0, 0)
             fresh = _gather(build_folder / "bin", work / "fresh", portable=job.recipe.portable)
+            for library in tools.libraries:
+                shutil.copy2(library, fresh)
             answer = _checked(job, fresh / PROGRAM, work)
             facts: dict[str, object] = {
                 "version": job.recipe.version,
                 "portable": job.recipe.portable,
+                "cuda": list(job.recipe.cuda),
                 "machine": job.machine,
                 "cpu": job.cpu.name,
                 "instructions": list(job.cpu.features),
                 "flags": list(job.recipe.flags),
                 "edits": edits,
-                "compiler": compiler,
+                "compiler": tools.word,
                 "checked": answer,
                 "built_at": round(time.time()),
                 "built_in_s": round(time.time() - began_s),
@@ -122,6 +131,8 @@ def build(job: Job, told: Told) -> Built:
 def _checked(job: Job, program: Path, work: Path) -> str | None:
     """What it answered; None where it is for another kind of machine and nothing here runs such programs."""
     if job.machine == platform.machine():
+        if native_cuda.usable(job.gpus):
+            check_sees(program)
         return check(program, job.recipe, job.demo, job.jobs)
     names = (f"qemu-{job.machine}-static", f"qemu-{job.machine}")
     emulator = next((found for name in names if (found := shutil.which(name)) is not None), None)
@@ -203,19 +214,35 @@ def unpack(archive: Path, folder: Path) -> None:
             place.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
-def _tools(job: Job, work: Path, log: Path, told: Told) -> tuple[str, str, str, tuple[str, ...]]:
-    """cmake, ninja, a word for the compiler, and the flags that name it."""
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    cmake: str
+    ninja: str
+    word: str
+    """For the compiler."""
+    flags: tuple[str, ...]
+    """That name it."""
+    libraries: tuple[Path, ...] = ()
+    """That the engine needs beside it."""
+
+
+def _tools(job: Job, work: Path, log: Path, told: Told) -> _Tools:
     if job.system_tools:
         tools = look_for_tools()
         system = system_compiler(tools, job.cpu)
-        return str(tools.cmake), str(tools.ninja), system.c, _compiler_flags(system)
+        flags = _compiler_flags(system)
+        if job.recipe.cuda:
+            flags += native_cuda.of_system(os.environ).flags
+        return _Tools(str(tools.cmake), str(tools.ninja), system.c, flags)
     folder = work / "tools"
     if not folder.exists():
         told("fetching compiler and tools", 0, 0)
         _pip_is_here()
         part = work / "tools.part"
         shutil.rmtree(part, ignore_errors=True)
-        _run((*_PIP, "install", "--no-deps", "--only-binary", ":all:", "--target", str(part), *TOOLS), log, work, "pip")
+        wanted = (*TOOLS, *(native_cuda.TOOLS if job.recipe.cuda else ()))
+        plain = ("--no-deps", "--only-binary", ":all:", "--no-compile")
+        _run((*_PIP, "install", *plain, "--target", str(part), *wanted), log, work, "pip")
         part.rename(folder)
     zig = folder / "ziglang" / "zig"
     for word in ("cc", "c++", "ar", "ranlib"):
@@ -224,8 +251,17 @@ def _tools(job: Job, work: Path, log: Path, told: Told) -> tuple[str, str, str, 
         wrapper.chmod(0o755)
     archivers = tuple(f"-DCMAKE_{name}={folder / f'zig-{name.lower()}'}" for name in ("AR", "RANLIB"))
     compiler = Compiler(str(folder / "zig-cc"), str(folder / "zig-c++"))
-    cmake = folder / "cmake" / "data" / "bin" / "cmake"
-    return str(cmake), str(folder / "bin" / "ninja"), "zig", (*_compiler_flags(compiler), *archivers)
+    found = _Tools(
+        cmake=str(folder / "cmake" / "data" / "bin" / "cmake"),
+        ninja=str(folder / "bin" / "ninja"),
+        word="zig",
+        flags=(*_compiler_flags(compiler), *archivers),
+    )
+    if not job.recipe.cuda:
+        return found
+    toolkit = native_cuda.of_packages(folder)
+    _run(native_cuda.stub_command(native_cuda.root_of(folder)), log, work, "g++")
+    return replace(found, flags=(*found.flags, *toolkit.flags), libraries=toolkit.libraries)
 
 
 def _compiler_flags(compiler: Compiler) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inhouse.core import ReplicaReport
 from inhouse.engines.about import BYTES_MAX
+from inhouse.engines.devices import seen
 from inhouse.engines.engine import Spec
 from inhouse.engines.llamacpp import LLAMACPP
 from inhouse.engines.member import Member
@@ -60,6 +61,15 @@ def check(program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: flo
             hint="it is not taken into use; the engine in the package goes on",
         )
     return ours
+
+
+def check_sees(program: Path) -> None:
+    """Raises EngineBuildError where it sees no GPU."""
+    if not seen(program):
+        raise EngineBuildError(
+            f"the new {program.name} sees no GPU: `{program.name} --list-devices` shows none",
+            hint="is the driver's library, libcuda.so.1, where programs find it? In a container: NVIDIA's toolkit",
+        )
 
 
 async def _answer(spec: Spec, try_s: float) -> str:

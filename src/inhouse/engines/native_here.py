@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inhouse.config import ModelSpec
+from inhouse.engines import gpus
 from inhouse.engines.hardware import Hardware
 from inhouse.engines.native import PACKAGE, PROGRAM, Recipe, cache_folder, recipe
+from inhouse.engines.native_cuda import capabilities, usable
 from inhouse.engines.native_edits import digest
 from inhouse.errors import EngineBuildError
 
@@ -45,7 +47,7 @@ def cache_here(environ: Mapping[str, str]) -> Path:
         raise EngineBuildError(f"no folder for builds: {error}", hint="INHOUSE_CACHE names one") from None
 
 
-def recipe_here(hardware: Hardware, *, portable: bool = False) -> Recipe:
+def recipe_here(hardware: Hardware, *, portable: bool = False, cuda: Iterable[str] = ()) -> Recipe:
     """Of the llama.cpp that is installed. Raises EngineBuildError where it cannot be built here."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -55,11 +57,11 @@ def recipe_here(hardware: Hardware, *, portable: bool = False) -> Recipe:
         raise EngineBuildError(
             f"{PACKAGE} is not installed, whose version would be built", hint=f"pip install {PACKAGE}"
         ) from None
-    return recipe(installed, hardware.system, hardware.cpu, portable=portable)
+    return recipe(installed, hardware.system, hardware.cpu, portable=portable, cuda=cuda)
 
 
 def built_here(hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
-    """The build that would be used: the one for this CPU before a portable one; None where there is none.
+    """The build that would be used: one for the GPUs, for this CPU, a portable one; None where there is none.
 
     A container's image brings its own along, and says where by `INHOUSE_ENGINE_FOLDER`: nothing else is looked for.
     """
@@ -70,6 +72,9 @@ def built_here(hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
         if not any(cache.glob("llama.cpp-*")):
             return None  # without asking for versions, which takes memory
         ways = [recipe_here(hardware, portable=portable) for portable in (False, True)]
+        if any(cache.glob("llama.cpp-*-cuda-*")):
+            seen = usable(hardware.gpus or gpus.look())
+            ways[:0] = [recipe_here(hardware, cuda=capabilities(seen))] if seen else []
     except (EngineBuildError, OSError):
         return None
     return next((built for way in ways if (built := found(cache, way)) is not None), None)

@@ -142,8 +142,9 @@ class Replica:
             self._enter("restarting", reason=cause, told=child.how)
         except EngineStartError as error:
             self.member.log = () if child is None else child.last_lines
-            if self.spec.native is not None and not was_ready:
-                # a build of ours that does not start is no reason to serve nothing
+            if self.spec.native is not None and not was_ready and not self.spec.on_gpu:
+                # a build of ours that does not start is no reason to serve nothing; the machine may lack the room for
+                # what was planned on a GPU
                 self.spec = replace(self.spec, native=None)
                 why = "the engine that was built here did not start ({}); the one in the package takes its place"
                 told = why.format(without_folders(error.message))
@@ -270,6 +271,7 @@ class Replica:
                 load_s=self.load_s if state == "ready" else None,
                 reason=reason or None,
                 native=self.spec.native is not None,
+                gpu=self.spec.on_gpu,
             )
         )
 

@@ -125,7 +125,7 @@ class Residence:
         """Why it can never be loaded, in words; "" where it can."""
         plan = self.plans[model]
         pinned = together(other.needs for other in self._pinned_before(plan))
-        lacks = plan.needs - (self._budget - pinned)
+        lacks = plan.needs - (self.budget - pinned)
         return "; ".join(self._misfit(pool, plan.needs, pinned) for pool in POOLS if pool.of(lacks))
 
     def obstacle(self, model: str, uses: Mapping[str, Use]) -> str:
@@ -141,7 +141,7 @@ class Residence:
                 if state == "leaving" or self.plans[other].pinned or use.busy:
                     holders.append((self.plans[other], does))
         needs = self.plans[model].needs
-        lacks = needs - (self._budget - together(plan.needs for plan, _ in holders))
+        lacks = needs - (self.budget - together(plan.needs for plan, _ in holders))
         told = (self._obstacle(pool, needs, holders) for pool in POOLS if pool.of(lacks or needs))
         return "; ".join(filter(None, told))
 
@@ -151,7 +151,7 @@ class Residence:
         for model, plan in self.plans.items():
             if self._idles(plan, uses.get(model, _UNUSED), now_s):
                 decisions.append(self._sleep(model, ""))
-        free = self._budget - self.planned
+        free = self.budget - self.planned
         coming = together(self.plans[model].needs for model, state in self._states.items() if state == "leaving")
         for plan in self._line(now_s, uses):
             if self.misfit(plan.model):
@@ -171,7 +171,7 @@ class Residence:
         return decisions
 
     @property
-    def _budget(self) -> Room:
+    def budget(self) -> Room:
         budgets = (self.budget_bytes, self.gpu_budget_bytes)
         return Room(*(UNLIMITED_BYTES if budget is None else budget for budget in budgets))
 
@@ -228,20 +228,20 @@ class Residence:
             if other.model == plan.model:
                 if plan.pinned:
                     break
-            elif other.pinned and self._budget.covers(together(one.needs for one in (*found, other))):
+            elif other.pinned and self.budget.covers(together(one.needs for one in (*found, other))):
                 found.append(other)
         return found
 
     def _misfit(self, pool: Pool, needs: Room, pinned: Room) -> str:
         held = f", of which pinned models hold {size(pool.of(pinned))}" if pool.of(pinned) else ""
         return (
-            f"it needs {size(pool.of(needs))} of {pool.name}, the budget is {size(pool.of(self._budget))}{held}; "
+            f"it needs {size(pool.of(needs))} of {pool.name}, the budget is {size(pool.of(self.budget))}{held}; "
             f"{pool.way_out}, or lower the model's `context` or `slots`"
         )
 
     def _obstacle(self, pool: Pool, needs: Room, holders: Iterable[tuple[Plan, str]]) -> str:
         """Who stands in the way in one pool, in words; "" where nobody does."""
-        budget = pool.of(self._budget)
+        budget = pool.of(self.budget)
         hold = [f"'{plan.model}' ({size(pool.of(plan.needs))}) {does}" for plan, does in holders if pool.of(plan.needs)]
         if not hold or budget == UNLIMITED_BYTES:
             return ""
