@@ -23,8 +23,9 @@ from inhouse.tenancy.quotas import Quotas
 if TYPE_CHECKING:
     from inhouse.runtime_residence import Keeper
 
-BOOKED_AT_ONCE = 256
-"""Requests whose booking is handed on together: all those of a tick at once would hold everybody else up."""
+BOOKED_AT_ONCE = 512
+"""Requests whose booking is handed on together. Each time two or three are held up by it: with fewer that is one of a
+hundred, and all those of a tick at once would be held up for long."""
 _SHARES_MAX = 10_000
 
 

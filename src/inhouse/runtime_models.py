@@ -18,11 +18,12 @@ from inhouse.engines import gpus
 from inhouse.engines.abilities import lacking
 from inhouse.engines.choices import choose
 from inhouse.engines.devices import Device, on_devices, seen
+from inhouse.engines.devices import chosen as selected
 from inhouse.engines.engine import Spec
 from inhouse.engines.gpu_memory import misfit
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
-from inhouse.engines.llamacpp_gpu import uses_gpus
+from inhouse.engines.llamacpp_gpu import devices_told, places_told
 from inhouse.engines.member import Member
 from inhouse.engines.memory import fitted, planned, size_of, with_adapters
 from inhouse.engines.native_here import native_for
@@ -138,8 +139,8 @@ async def _find(
     cards = await in_thread(lambda: _devices(said, native))
     if cards:
         keeper.gpus(sum(card.memory_bytes for card in cards))
-    room_bytes = keeper.residence.gpu_budget_bytes if cards else hardware.usable_memory_bytes
-    machine = Machine(room_bytes, amx="AMX" in hardware.cpu.features)
+    cards = selected(cards, devices_told(said.engine_args))
+    machine = Machine(hardware.usable_memory_bytes, amx="AMX" in hardware.cpu.features)
     file = await _obtained(source, wanted_of(said, weights, ENGINES[said.engine].formats, progress, machine))
     header = await in_thread(lambda: read_path(file))
     chosen = choose(hardware, replicas=said.replicas, threads=said.threads, batch=said.batch, slots=said.slots)
@@ -154,8 +155,11 @@ async def _find(
     budget = keeper.residence.budget
     if said.memory is not None:
         budget = replace(budget, memory_bytes=UNLIMITED_BYTES)
-    spec = fitted(engine, spec, *facts, budget, slots_given=said.slots is not None or said.memory is not None)
+    fixed = said.slots is not None or said.memory is not None
+    spec = await in_thread(lambda: fitted(engine, spec, *facts, budget, slots_given=fixed))
     needs = planned(engine, spec, *facts)
+    if places_told(said.engine_args):
+        needs = replace(needs, gpu_bytes=min(needs.gpu_bytes, budget.gpu_bytes))
     plan = Plan(
         lane.model,
         needs.memory_bytes if said.memory is None else said.memory,
@@ -171,7 +175,7 @@ async def _find(
 def _devices(said: ModelSpec, native: Path | None) -> tuple[Device, ...]:
     """What a llama-server would compute on beside the CPU; the one in the package has nothing."""
     program = said.engine_binary or native
-    return seen(program) if program is not None and said.engine == "llamacpp" and uses_gpus(said.engine_args) else ()
+    return seen(program) if program is not None and said.engine == "llamacpp" else ()
 
 
 async def _obtained(source: str, wanted: Wanted) -> Path:

@@ -43,11 +43,10 @@ class Keeper:
     def gpus(self, total_bytes: int) -> None:
         """The GPUs of this machine have so much memory together: to be told before a model that uses them is added.
 
-        The first to tell it is believed.
+        Who sees the most is believed: a model may be given fewer.
         """
-        if self.residence.gpu_budget_bytes is None:
-            budget = choices.gpu_budget(total_bytes, budget_bytes=self._gpu_budget_bytes)
-            self.residence.gpu_budget_bytes = budget.value
+        budget = choices.gpu_budget(total_bytes, budget_bytes=self._gpu_budget_bytes)
+        self.residence.gpu_budget_bytes = max(budget.value, self.residence.gpu_budget_bytes or 0)
 
     def add(self, resident: Resident) -> None:
         """Its size is known. Models that stand before it in the stack and are still looked at come first."""

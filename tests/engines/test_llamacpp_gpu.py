@@ -12,17 +12,17 @@ from benchmarks.memory.shapes import write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.engines.devices import MIB, Device, on_devices
+from inhouse.engines.devices import MIB, Device, chosen, on_devices
 from inhouse.engines.engine import Spec
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import LLAMACPP, argv, memory
-from inhouse.engines.llamacpp_gpu import Split, layers_that_fit, layers_told, split, uses_gpus
+from inhouse.engines.llamacpp_gpu import Split, devices_told, layers_that_fit, layers_told, places_told, split
 from inhouse.engines.llamacpp_memory import Flags
 from inhouse.engines.memory import fitted, planned
 from inhouse.engines.room import UNLIMITED_BYTES, Room
 from inhouse.weights.look import read_file
 
-CARD = Device("CUDA0", "a card", 8 << 30, 8 << 30)
+CARD = Device("CUDA0", "a card", 8 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    attention: tuple[Layer, ...] = (Layer(),) * 8
+    attention: tuple[Layer, ...] | None = (Layer(),) * 8
     embedding: int = 512
     feed_forward: int = 2048
     expert_feed_forward: int | None = None
@@ -130,21 +130,21 @@ def test_a_gpu_that_is_too_small_gets_fewer_slots_and_then_fewer_layers() -> Non
     def needs(tried: Spec) -> int:
         return planned(LLAMACPP, tried, MODEL, 0, (), 1).gpu_bytes
 
-    def chosen(gpu_bytes: int, tried: Spec = spec, *, slots_given: bool = False) -> tuple[int, int | None]:
+    def given(gpu_bytes: int, tried: Spec = spec, *, slots_given: bool = False) -> tuple[int, int | None]:
         room = Room(UNLIMITED_BYTES, gpu_bytes)
         made = fitted(LLAMACPP, tried, MODEL, 0, (), 1, room, slots_given=slots_given)
         assert needs(made) <= gpu_bytes or tried.extra_args
         return made.slots, made.gpu_layers
 
-    assert chosen(needs(spec)) == (4, None)
-    assert chosen(needs(spec) - 1) == (2, None)
-    assert chosen(needs(replace(spec, slots=1))) == (1, None)
-    slots, layers = chosen(needs(replace(spec, slots=1)) - 1)
+    assert given(needs(spec)) == (4, None)
+    assert given(needs(spec) - 1) == (2, None)
+    assert given(needs(replace(spec, slots=1))) == (1, None)
+    slots, layers = given(needs(replace(spec, slots=1)) - 1)
     assert (slots, 0 < (layers or 0) < EVERY) == (4, True)
-    slots, layers = chosen(needs(spec) - 1, slots_given=True)
+    slots, layers = given(needs(spec) - 1, slots_given=True)
     assert (slots, 0 < (layers or 0) < EVERY) == (4, True)
     told = replace(spec, extra_args=("--n-gpu-layers", "9"))
-    assert chosen(needs(told) - 1, told, slots_given=True) == (4, None)
+    assert given(needs(told) - 1, told, slots_given=True) == (4, None)
     argv_of_it = argv(replace(spec, gpu_layers=5), Address(socket="/s")).argv
     assert layers_told(argv_of_it) == 5
 
@@ -163,5 +163,29 @@ def test_what_flags_say_of_gpus() -> None:
     assert layers_told(()) is None
     assert layers_told(("-ngl", "3", "--gpu-layers", "all")) is None
     assert layers_told(("--n-gpu-layers", "all", "-ngl", "7")) == 7
-    assert uses_gpus(("--device", "CUDA0"))
-    assert not uses_gpus(("-dev", "none"))
+    assert devices_told(("--device", "CUDA0,CUDA2")) == ("CUDA0", "CUDA2")
+    assert devices_told(("-dev", "none")) == ()
+    assert devices_told(("--threads", "2")) is None
+    assert places_told(("--cpu-moe",))
+    assert not places_told(("--device", "CUDA0"))
+    cards = [CARD, replace(CARD, name="CUDA1")]
+    assert chosen(cards, ("CUDA1",)) == (cards[1],)
+    assert chosen(cards, None) == tuple(cards)
+
+
+def test_an_engine_is_told_its_gpus_by_name() -> None:
+    """Without them it does not start, where it would compute on the CPU with a plan for the GPU."""
+    spec = on_devices(Spec("m", Path("m.gguf"), 2048, 4), [CARD])
+    words = argv(replace(spec, native=Path("/b/llama-server")), Address(socket="/s")).argv
+    assert words[words.index("--device") + 1] == "CUDA0"
+    assert on_devices(spec, [replace(CARD, name="Vulkan0")]).devices == ()
+
+
+def test_a_model_that_keeps_something_else_is_split_as_well() -> None:
+    """By the names of its matrices; a quarter of what lies somewhere stands for what it keeps there."""
+    stateful = replace(MODEL, attention=None)
+    spec = on_devices(Spec("m", Path("m.gguf"), 2048, 1, native=Path("/b/llama-server")), [CARD])
+    whole = planned(LLAMACPP, spec, stateful, 0, (), 1).gpu_bytes
+    made = fitted(LLAMACPP, spec, stateful, 0, (), 1, Room(UNLIMITED_BYTES, whole - 1))
+    assert 0 < (made.gpu_layers or 0) < EVERY
+    assert planned(LLAMACPP, made, stateful, 0, (), 1).gpu_bytes < whole

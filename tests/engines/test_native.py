@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from inhouse.engines.cpu import Cpu
 from inhouse.engines.devices import MIB, Device, parse, seen
 from inhouse.engines.engine import Spec
 from inhouse.engines.gpus import Gpu
+from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import argv
 from inhouse.engines.native import (
@@ -32,8 +34,8 @@ from inhouse.engines.native import (
     version_numbers,
     zig_wrapper,
 )
-from inhouse.engines.native_cuda import LIBRARIES, check_before, of_packages, of_system, stub_command
-from inhouse.engines.native_here import Built
+from inhouse.engines.native_cuda import LIBRARIES, check_before, of_packages, of_system, stub_command, visible
+from inhouse.engines.native_here import Built, built_here, recipe_here
 from inhouse.errors import EngineBuildError
 
 LINUX = "Linux x86_64"
@@ -94,10 +96,46 @@ def test_a_toolkit_is_of_packages_of_packages(tmp_path: Path) -> None:
     assert toolkit == of_packages(tmp_path)
     assert (lib.parent / "lib64" / "libcublas.so").read_text() == "libcublas.so.13"
     assert f"-DCUDAToolkit_ROOT={lib.parent}" in toolkit.flags
-    assert [path.name for path in toolkit.libraries] == list(LIBRARIES)
+    licence = tmp_path / "nvidia_cublas-13.1.dist-info" / "licenses" / "License.txt"
+    licence.parent.mkdir(parents=True)
+    licence.touch()
+    assert [path.name for path in toolkit.beside] == [*LIBRARIES, "License.txt"]
     stub = stub_command(lib.parent)
     subprocess.run(stub, check=True)
     assert b"libcuda.so.1" in (lib / "stubs" / "libcuda.so").read_bytes()
+
+
+def test_which_gpus_are_left_to_programs() -> None:
+    """By id or by number; CUDA counts the newest first unless it is told otherwise."""
+    old, new = Gpu("nvidia", "old", id="GPU-aa", capability="6.1"), Gpu("nvidia", "new", id="GPU-bb", capability="8.6")
+    assert visible([old, new], {}) == (old, new)
+    assert visible([old, new], {"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert visible([old, new], {"CUDA_VISIBLE_DEVICES": "0"}) == (new,)
+    assert visible([old, new], {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == (old,)
+    assert visible([old, new], {"CUDA_VISIBLE_DEVICES": " GPU-b"}) == (new,)
+
+
+def test_a_build_for_more_gpus_than_are_here_is_found(tmp_path: Path) -> None:
+    """One that lacks code for a card that is to be used is not; nor one for another kind of machine."""
+    cards = tuple(Gpu("nvidia", name, id=name, driver="580.1", capability=name) for name in ("8.6", "8.9"))
+    hardware = replace(look(with_gpus=False), gpus=cards)
+    environ = {"INHOUSE_CACHE": str(tmp_path)}
+
+    def made(*cuda: str, machine: str = hardware.system.split()[1]) -> Path:
+        folder = tmp_path / "engines" / recipe_here(hardware, cuda=cuda).folder
+        folder.mkdir(parents=True)
+        (folder / "llama-server").touch(0o755)
+        told = {"cuda": cuda, "machine": machine, "edits": None}
+        (folder / "build.json").write_text(json.dumps(told))
+        return folder / "llama-server"
+
+    made("9.0", "8.6", "8.9", machine="riscv64")
+    one = made("8.6")
+    assert built_here(hardware, environ) is None
+    assert getattr(built_here(hardware, environ | {"CUDA_VISIBLE_DEVICES": "8.6"}), "program", None) == one
+    more = made("8.9", "8.6", "12.0")
+    assert getattr(built_here(hardware, environ), "program", None) == more
+    assert built_here(replace(hardware, gpus=(replace(cards[0], note="no driver"),)), environ) is None
 
 
 def test_a_toolkit_of_the_system_is_looked_for_where_it_may_lie(
@@ -112,15 +150,19 @@ def test_a_toolkit_of_the_system_is_looked_for_where_it_may_lie(
     nvcc.parent.mkdir()
     nvcc.touch(0o755)
     assert of_system({"CUDA_HOME": str(tmp_path)}).nvcc == str(nvcc)
-    assert of_system({"CUDA_HOME": str(tmp_path)}).libraries == ()
+    assert of_system({"CUDA_HOME": str(tmp_path)}).beside == ()
 
 
 def test_what_a_server_says_of_its_devices() -> None:
     """With brackets in their names; none where it has none."""
-    cards = "  CUDA0: NVIDIA H100 (PCIe) (81089 MiB, 80563 MiB free)\n  Vulkan1: AMD (9 MiB, 8 MiB free)\n"
+    cards = (
+        "  CUDA0: NVIDIA H100 (PCIe) (81089 MiB, 80563 MiB free)\n"
+        "  Vulkan1: AMD (9 MiB, 8 MiB free)\n"
+        "  BLAS: OpenBLAS (0 MiB, 0 MiB free)\n"
+    )
     assert parse(f"Available devices:\n{cards}") == (
-        Device("CUDA0", "NVIDIA H100 (PCIe)", 81089 * MIB, 80563 * MIB),
-        Device("Vulkan1", "AMD", 9 * MIB, 8 * MIB),
+        Device("CUDA0", "NVIDIA H100 (PCIe)", 81089 * MIB),
+        Device("Vulkan1", "AMD", 9 * MIB),
     )
     assert parse("Available devices:\n  (none)\n") == ()
     assert seen(Path("/nowhere/llama-server")) == ()

@@ -52,7 +52,8 @@ int main(int n, char **given) {
     if (n > 1 && !strcmp(given[1], "--list-devices")) { puts("Available devices:\\n  %(sees)s"); return 0; }
     for (int i = 1; i < n && count < 60; i++) {
         if (!strcmp(given[i], "--no-ui")) continue;
-        if (!strcmp(given[i], "--fit") || !strcmp(given[i], "--threads-http") || !strcmp(given[i], "--poll")) {
+        if (!strcmp(given[i], "--fit") || !strcmp(given[i], "--threads-http") || !strcmp(given[i], "--poll")
+            || !strcmp(given[i], "--device")) {
             i++;
             continue;
         }
@@ -165,8 +166,7 @@ def test_a_build_is_fetched_compiled_checked_and_then_serves(tmp_path: Path, ind
 
 
 def test_a_build_with_cuda_serves_where_its_gpu_is(tmp_path: Path, index: Path, card: Path) -> None:
-    """Made by the command, for the GPU that is here; what ran on the CPU before gives way to it, and comes back when
-    the GPU is gone."""
+    """Made by the command, for the GPU that is here, and not found when that is gone."""
     sdist(index, recipe_here(look(with_gpus=False)).version, sees=CARD)
     command = [sys.executable, "-m", "inhouse", "engine", "build", "--gpu", "--system-tools", "--json"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

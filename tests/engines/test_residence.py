@@ -377,7 +377,8 @@ def test_models_that_can_never_fit_on_the_gpus() -> None:
     assert residence.misfit("fits") == ""
     of_gpus = (
         "it needs 9.0 GiB of the GPUs' memory, the budget is 20.0 GiB, of which pinned models hold 12.0 GiB; raise "
-        "`memory.gpu_budget`, take weights that are quantised, or lower the model's `context` or `slots`"
+        "`memory.gpu_budget`, take weights that are quantised, keep it off them by `engine_args: [--device, none]`, "
+        "or lower the model's `context` or `slots`"
     )
     of_memory = (
         "it needs 5.0 GiB of memory, the budget is 4.0 GiB, of which pinned models hold 1.0 GiB; raise "

@@ -163,7 +163,12 @@ class Announcer:
         from inhouse.engines.gpus import nvidia_driver_runs
         from inhouse.engines.hardware import look
         from inhouse.engines.native import GPU, command, gains
+        from inhouse.engines.native_here import lies_idle_for_gpus
 
+        if lies_idle_for_gpus(os.environ):
+            why = "no GPU of its kind answers, or it is of another version"
+            self._say("warning", f"an engine for GPUs lies here, and {why}: `inhouse doctor hardware`", "bold yellow")
+            return
         hardware = look(with_gpus=False)
         unused = gains(hardware.cpu, gpu=nvidia_driver_runs())
         unused = tuple(name for name in unused if name == GPU or not native)

@@ -75,14 +75,14 @@ def build(
     from inhouse.engines.native_build import Job
     from inhouse.engines.native_build import build as build_it
     from inhouse.engines.native_cuda import SPACE_BYTES as CUDA_SPACE_BYTES
-    from inhouse.engines.native_cuda import capabilities, usable
+    from inhouse.engines.native_cuda import capabilities, usable, visible
     from inhouse.engines.native_here import cache_here, found, recipe_here
     from inhouse.errors import EngineBuildError, InhouseError
 
     cuda = set(capability or ())
     hardware = look(with_gpus=gpu or bool(cuda))
     if gpu:
-        cuda.update(capabilities(usable(hardware.gpus)))
+        cuda.update(capabilities(visible(usable(hardware.gpus), os.environ)))
         if not cuda:
             raise EngineBuildError(
                 "no NVIDIA GPU is seen here that a driver speaks for",

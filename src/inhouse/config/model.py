@@ -207,7 +207,13 @@ class ModelSpec(Section):
     quantization: Literal["awq", "gptq", "fp8", "bitsandbytes"] | None = setting(
         None, "How the engine is to take the weights; without it, as they say of themselves.", example="fp8"
     )
-    gpus: Count = setting(1, "GPUs of one replica; the model is split over them.", unit="GPUs", ge=1, le=64)
+    gpus: Count = setting(
+        1,
+        "GPUs of one replica; the model is split over them, by llama.cpp over all that it sees.",
+        unit="GPUs",
+        ge=1,
+        le=64,
+    )
     gpu_memory: Percent = setting(
         90.0, "Part of each GPU's memory that an engine on GPUs may take.", unit="percent", gt=0, le=100
     )

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from inhouse.engines.engine import Spec
@@ -15,7 +14,7 @@ from inhouse.engines.gpus import may_be_here
 
 MIB = 1 << 20
 _ASK_S = 30.0
-_LINE = re.compile(r"^  (\S+): (.+) \((\d+) MiB, (\d+) MiB free\)$", re.MULTILINE)
+_LINE = re.compile(r"^  (\S+): (.+) \((\d+) MiB, \d+ MiB free\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,11 @@ class Device:
     """llama.cpp's, as in `CUDA0`."""
     title: str
     memory_bytes: int
-    free_bytes: int
 
 
 def parse(said: str) -> tuple[Device, ...]:
-    """Of what `llama-server --list-devices` prints."""
-    return tuple(
-        Device(name, title, int(total) * MIB, int(free) * MIB) for name, title, total, free in _LINE.findall(said)
-    )
+    """Of what `llama-server --list-devices` prints; not what has no memory of its own, as a library for the CPU."""
+    return tuple(Device(name, title, int(total) * MIB) for name, title, total in _LINE.findall(said) if int(total))
 
 
 def seen(program: Path) -> tuple[Device, ...]:
@@ -40,14 +36,19 @@ def seen(program: Path) -> tuple[Device, ...]:
     if found is None or not may_be_here():
         return ()
     try:
-        return _seen(found, Path(found).stat().st_mtime_ns)
+        key = (found, Path(found).stat().st_mtime_ns)
     except OSError:
         return ()
+    if key not in _asked and (answer := _ask(found)):
+        _asked[key] = answer
+    return _asked.get(key, ())
 
 
-@lru_cache(maxsize=8)
-def _seen(program: str, made_ns: int) -> tuple[Device, ...]:
-    """`made_ns`: another build has another answer."""
+_asked: dict[tuple[str, int], tuple[Device, ...]] = {}
+"""By the program and when it was made: another build has another answer. Failures are not kept."""
+
+
+def _ask(program: str) -> tuple[Device, ...]:
     try:
         asked = subprocess.run(
             [program, "--list-devices"], capture_output=True, text=True, errors="replace", timeout=_ASK_S,
@@ -58,9 +59,16 @@ def _seen(program: str, made_ns: int) -> tuple[Device, ...]:
     return parse(asked.stdout)
 
 
+def chosen(devices: Sequence[Device], names: Sequence[str] | None) -> tuple[Device, ...]:
+    """Those that are named, all where none is."""
+    return tuple(device for device in devices if names is None or device.name in names)
+
+
 def on_devices(spec: Spec, devices: Sequence[Device]) -> Spec:
     """The spec of a llama-server that has these: it spreads the model over all of them."""
     if not devices:
         return spec
     titles = dict.fromkeys(device.title for device in devices)
-    return replace(spec, gpus=len(devices), on_gpu=", ".join(titles))
+    named = tuple(device.name for device in devices)
+    cuda = all(name.startswith("CUDA") for name in named)  # of others, the CPU's own graphics may be among them
+    return replace(spec, gpus=len(devices), on_gpu=", ".join(titles), devices=named if cuda else ())

@@ -81,6 +81,8 @@ class Spec:
     fails."""
     on_gpu: str = ""
     """What a llama-server computes on beside the CPU, as people call it."""
+    devices: tuple[str, ...] = ()
+    """By llama.cpp's names. Named, it does not start without them, where it would compute on the CPU otherwise."""
     gpu_layers: int | None = None
     """So many of its layers, where the GPUs' memory does not hold all of them."""
     extra_args: tuple[str, ...] = ()

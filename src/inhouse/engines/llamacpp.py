@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, listen
 from inhouse.engines.http import Address
-from inhouse.engines.llamacpp_gpu import OnGpus, Split, layers_that_fit, layers_told, split
+from inhouse.engines.llamacpp_gpu import OnGpus, Split, layers_that_fit, layers_told, places_told, split
 from inhouse.engines.llamacpp_memory import Layer, Model, Parts, predict, read_flags
 
 CHILD = Path(__file__).with_name("llamacpp_child.py")
@@ -66,6 +66,7 @@ def _flags(spec: Spec, address: Address, *more: str) -> list[str]:
         "--cache-ram", str(spec.prompt_cache_bytes >> 20),
         "--ctx-checkpoints", str(CHECKPOINTS),
         *(["--pooling", pooling] if pooling and spec.embeddings else []),
+        *(["--device", ",".join(spec.devices)] if spec.devices else []),
         *(["--n-gpu-layers", str(spec.gpu_layers)] if spec.gpu_layers is not None else []),
         *more,
         *spec.extra_args,
@@ -102,9 +103,12 @@ def memory(spec: Spec, argv: Sequence[str], model: Model, features: Iterable[str
 
 
 def fitted_to_gpus(spec: Spec, argv: Sequence[str], model: Model, budget_bytes: int) -> Spec:
-    """With so many layers there as fit, where flags do not say how many."""
-    if model.attention is None or layers_told(spec.extra_args) is not None:
+    """With so many layers there as fit, where flags do not say what lies where."""
+    if places_told(spec.extra_args):
         return spec
+    if model.attention is None:
+        state_bytes = sum(matrix.bytes for matrix in model.tensors) // 4
+        model, budget_bytes = _Stateful(model), budget_bytes - state_bytes
     return replace(spec, gpu_layers=layers_that_fit(model, read_flags(argv), budget_bytes, spec.gpus))
 
 

@@ -36,10 +36,14 @@ WHOLE_BYTES = 98 * MIB
 """More of it where cuBLAS multiplies: matrices of 16 bits, experts."""
 COPIED_BYTES = 32 * MIB
 """More of it where layers stay with the CPU, and are copied there piece by piece for long prompts."""
-HOST_BYTES, HOST_WHOLE_BYTES = 344 * MIB, 80 * MIB
+HOST_BYTES, HOST_WHOLE_BYTES = 344 * MIB, 100 * MIB
 """The same of the machine's memory: mostly CUDA's libraries."""
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _LAYERS_FLAGS, _DEVICE_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers"), ("-dev", "--device")
+_PLACES_FLAGS = frozenset(
+    ("-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "-ot", "--override-tensor", "-nkvo", "--no-kv-offload", "-sm",
+     "--split-mode", "-ts", "--tensor-split", *_LAYERS_FLAGS)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,18 @@ def layers_told(args: Sequence[str]) -> int | None:
     return found
 
 
-def uses_gpus(args: Sequence[str]) -> bool:
-    """Whether flags of llama-server leave it any."""
-    return not any(flag in _DEVICE_FLAGS and value == "none" for flag, value in pairwise((*args, "")))
+def places_told(args: Sequence[str]) -> bool:
+    """Whether flags of llama-server say what of the model lies where: whoever does is believed."""
+    return not _PLACES_FLAGS.isdisjoint(args)
+
+
+def devices_told(args: Sequence[str]) -> tuple[str, ...] | None:
+    """By llama.cpp's names, as in `CUDA0`; none where it is to use none. None where flags leave it all."""
+    found = None
+    for flag, value in pairwise((*args, "")):
+        if flag in _DEVICE_FLAGS:
+            found = () if value == "none" else tuple(value.split(","))
+    return found
 
 
 def split(model: Model, flags: Flags, layers: int | None, gpus: int = 1) -> Split | None:
@@ -86,7 +99,7 @@ def split(model: Model, flags: Flags, layers: int | None, gpus: int = 1) -> Spli
     whole = predict(model, replace(flags, repack=False), wheel=False)
     if whole is None or model.attention is None:
         return None
-    every = len(model.attention)
+    every = layers_of(model)
     there = every + 1 if layers is None else min(layers, every + 1)
     first = every + 1 - there  # so many of the first stay with the CPU
     moved = [matrix.bytes if _lies_at(matrix, every) >= first else 0 for matrix in model.tensors]
@@ -112,9 +125,14 @@ def split(model: Model, flags: Flags, layers: int | None, gpus: int = 1) -> Spli
     )
 
 
+def layers_of(model: Model) -> int:
+    """By the names of its matrices, whatever its layers keep."""
+    return 1 + max((int(found[1]) for matrix in model.tensors if (found := _LAYER.match(matrix.name))), default=-1)
+
+
 def layers_that_fit(model: Model, flags: Flags, budget_bytes: int, gpus: int = 1) -> int | None:
-    """The most of a model's layers that GPUs hold; None for all of them, and where it cannot be told."""
-    every = len(model.attention or ()) + 1
+    """The most of a model's layers that GPUs hold; None for all of them."""
+    every = layers_of(model) + 1
     tried: tuple[int | None, ...] = (None, *range(every - 1, 0, -1))
     for layers in tried:
         found = split(model, flags, layers, gpus)

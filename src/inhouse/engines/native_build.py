@@ -100,8 +100,8 @@ def build(job: Job, told: Told) -> Built:
             _run(compile_it, log, work, "the compiler", lambda done, total: told("compiling", done, total))
             told("checking", 0, 0)
             fresh = _gather(build_folder / "bin", work / "fresh", portable=job.recipe.portable)
-            for library in tools.libraries:
-                shutil.copy2(library, fresh)
+            for file in tools.beside:
+                shutil.copy2(file, fresh)
             answer = _checked(job, fresh / PROGRAM, work)
             facts: dict[str, object] = {
                 "version": job.recipe.version,
@@ -131,9 +131,10 @@ def build(job: Job, told: Told) -> Built:
 def _checked(job: Job, program: Path, work: Path) -> str | None:
     """What it answered; None where it is for another kind of machine and nothing here runs such programs."""
     if job.machine == platform.machine():
-        if native_cuda.usable(job.gpus):
+        on_gpus = bool(native_cuda.usable(job.gpus))
+        if on_gpus:
             check_sees(program)
-        return check(program, job.recipe, job.demo, job.jobs)
+        return check(program, job.recipe, job.demo, job.jobs, on_gpus=on_gpus)
     names = (f"qemu-{job.machine}-static", f"qemu-{job.machine}")
     emulator = next((found for name in names if (found := shutil.which(name)) is not None), None)
     if emulator is None:
@@ -222,8 +223,8 @@ class _Tools:
     """For the compiler."""
     flags: tuple[str, ...]
     """That name it."""
-    libraries: tuple[Path, ...] = ()
-    """That the engine needs beside it."""
+    beside: tuple[Path, ...] = ()
+    """Libraries that the engine needs beside it, and what their owner wants to lie there too."""
 
 
 def _tools(job: Job, work: Path, log: Path, told: Told) -> _Tools:
@@ -261,7 +262,7 @@ def _tools(job: Job, work: Path, log: Path, told: Told) -> _Tools:
         return found
     toolkit = native_cuda.of_packages(folder)
     _run(native_cuda.stub_command(native_cuda.root_of(folder)), log, work, "g++")
-    return replace(found, flags=(*found.flags, *toolkit.flags), libraries=toolkit.libraries)
+    return replace(found, flags=(*found.flags, *toolkit.flags), beside=toolkit.beside)
 
 
 def _compiler_flags(compiler: Compiler) -> tuple[str, ...]:

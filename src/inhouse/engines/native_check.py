@@ -35,10 +35,13 @@ _WRONG = json.dumps(
 """What llama-server refuses by throwing: where exceptions are lost on their way, it ends."""
 
 
-def check(program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: float = TRY_S) -> str:
+def check(
+    program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: float = TRY_S, on_gpus: bool = False
+) -> str:
     """What it answered. Raises EngineBuildError where that, or its version, is not as it should be.
 
-    `try_s`: each of its starts and answers may take so long.
+    `try_s`: each of its starts and answers may take so long. `on_gpus`: it is for those that are here; one with CUDA
+    for others must not try these.
     """
     try:
         asked = subprocess.run(
@@ -54,7 +57,8 @@ def check(program: Path, recipe: Recipe, demo: Path, threads: int, *, try_s: flo
         )
     spec = Spec("check", demo, context_tokens=512, slots=1, threads=threads)
     theirs = asyncio.run(_answer(spec, try_s))
-    ours = asyncio.run(_answer(replace(spec, native=program), try_s))
+    apart = ("--device", "none") if recipe.cuda and not on_gpus else ()
+    ours = asyncio.run(_answer(replace(spec, native=program, extra_args=apart), try_s))
     if ours != theirs or not ours:
         raise EngineBuildError(
             f"the new {program.name} answers {ours!r} where the engine in the package says {theirs!r}",

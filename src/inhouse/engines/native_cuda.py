@@ -7,8 +7,9 @@ knows. The host's part of CUDA's code is compiled by g++ in both cases: nvcc tak
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ DRIVER = 580
 """The oldest driver for CUDA 13."""
 CAPABILITY = (7, 5)
 """The oldest GPUs that CUDA 13 makes code for: Turing."""
+GLIBC_NEW = (2, 42)
+"""From here on its header of mathematics and CUDA 13.0's declare the same functions otherwise."""
 _LINKS = ("libcudart.so", "libcublas.so", "libcublasLt.so")
 
 
@@ -47,14 +50,37 @@ class Toolkit:
         return flags if self.root is None else (*flags, f"-DCUDAToolkit_ROOT={self.root}")
 
     @property
-    def libraries(self) -> tuple[Path, ...]:
-        """To be kept beside the engine; the system's are found where they lie."""
-        return () if self.root is None else tuple(self.root / "lib" / name for name in LIBRARIES)
+    def beside(self) -> tuple[Path, ...]:
+        """To be kept beside the engine, with NVIDIA's licence; the system's libraries are found where they lie."""
+        if self.root is None:
+            return ()
+        licences = sorted(self.root.parents[1].glob("nvidia_cublas-*.dist-info/**/License.txt"))
+        return (*(self.root / "lib" / name for name in LIBRARIES), *licences[:1])
 
 
 def usable(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
     """Those that a build with CUDA could run on."""
     return tuple(gpu for gpu in gpus if gpu.vendor == "nvidia" and gpu.capability and not gpu.note)
+
+
+def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """Those that `CUDA_VISIBLE_DEVICES` leaves: by ids, or by numbers, of which CUDA gives the newest GPU the first."""
+    told = environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return tuple(gpus)
+    ordered = list(gpus)
+    if environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        ordered.sort(key=lambda gpu: _number(gpu.capability), reverse=True)
+    names = [name.strip() for name in told.split(",")]
+    return tuple(
+        gpu
+        for at, gpu in enumerate(ordered)
+        if str(at) in names or any(gpu.id.startswith(name) for name in names if name)
+    )
+
+
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in capability.split("."))
 
 
 def capabilities(gpus: Iterable[Gpu]) -> tuple[str, ...]:
@@ -65,8 +91,11 @@ def capabilities(gpus: Iterable[Gpu]) -> tuple[str, ...]:
 def check_before(capabilities: Iterable[str], gpus: Iterable[Gpu]) -> None:
     """Raises EngineBuildError where what the packages make would not run."""
     way_out = "with a toolkit of your own on PATH, as old as they need it: `--system-tools`"
-    if old := [word for word in capabilities if tuple(int(part) for part in word.split(".")) < CAPABILITY]:
-        raise EngineBuildError(f"CUDA 13 makes nothing for GPUs of compute capability {', '.join(old)}", hint=way_out)
+    if old := [word for word in capabilities if _number(word) < CAPABILITY]:
+        raise EngineBuildError(
+            f"CUDA 13 makes nothing for GPUs of compute capability {', '.join(old)}",
+            hint=f"leave them out: CUDA_VISIBLE_DEVICES names the others, here and for the gateway; or build {way_out}",
+        )
     for gpu in usable(gpus):
         major = gpu.driver.partition(".")[0]
         if major.isdecimal() and int(major) < DRIVER:
@@ -74,6 +103,12 @@ def check_before(capabilities: Iterable[str], gpus: Iterable[Gpu]) -> None:
                 f"the driver of {gpu.name} is {gpu.driver}: programs made with CUDA 13 need {DRIVER} or later",
                 hint=f"update the driver; or build {way_out}",
             )
+    library, version = platform.libc_ver()
+    if library == "glibc" and _number(version) >= GLIBC_NEW:
+        raise EngineBuildError(
+            f"CUDA 13.0 of the package index does not know glibc {version}",
+            hint=f"install a newer CUDA toolkit, and build {way_out.replace('old', 'new')}",
+        )
     if shutil.which("g++") is None:
         raise EngineBuildError(
             "there is no g++ on PATH, which NVIDIA's compiler works with",

@@ -12,7 +12,7 @@ from inhouse.config import ModelSpec
 from inhouse.engines import gpus
 from inhouse.engines.hardware import Hardware
 from inhouse.engines.native import PACKAGE, PROGRAM, Recipe, cache_folder, recipe
-from inhouse.engines.native_cuda import capabilities, usable
+from inhouse.engines.native_cuda import capabilities, usable, visible
 from inhouse.engines.native_edits import digest
 from inhouse.errors import EngineBuildError
 
@@ -27,7 +27,11 @@ class Built:
 
 def found(cache: Path, recipe: Recipe) -> Built | None:
     """The build of this recipe, where it has been made and checked, with the changes that are made today."""
-    built = _in(cache / recipe.folder)
+    return _in_use(cache / recipe.folder)
+
+
+def _in_use(folder: Path) -> Built | None:
+    built = _in(folder)
     return built if built is not None and built.told.get("edits", "") in (None, digest()) else None
 
 
@@ -72,12 +76,33 @@ def built_here(hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
         if not any(cache.glob("llama.cpp-*")):
             return None  # without asking for versions, which takes memory
         ways = [recipe_here(hardware, portable=portable) for portable in (False, True)]
-        if any(cache.glob("llama.cpp-*-cuda-*")):
-            seen = usable(hardware.gpus or gpus.look())
-            ways[:0] = [recipe_here(hardware, cuda=capabilities(seen))] if seen else []
+        for_gpus = _for_gpus(cache, ways[0].version, hardware, environ)
     except (EngineBuildError, OSError):
         return None
-    return next((built for way in ways if (built := found(cache, way)) is not None), None)
+    return for_gpus or next((built for way in ways if (built := found(cache, way)) is not None), None)
+
+
+def _for_gpus(cache: Path, version: str, hardware: Hardware, environ: Mapping[str, str]) -> Built | None:
+    """One that has code for each of the GPUs that are here and to be used."""
+    folders = sorted(cache.glob(f"llama.cpp-{version}-cuda-*"))
+    builds = [built for folder in folders if (built := _in_use(folder)) is not None]
+    builds = [built for built in builds if hardware.system.endswith(f" {built.told.get('machine')}")]
+    if not builds:
+        return None
+    here = set(capabilities(visible(usable(hardware.gpus or gpus.look()), environ)))
+    return next((built for built in builds if here and here <= set(_words(built.told.get("cuda")))), None)
+
+
+def _words(told: object) -> list[object]:
+    return told if isinstance(told, list) else []
+
+
+def lies_idle_for_gpus(environ: Mapping[str, str]) -> bool:
+    """Whether one was built for GPUs: told to somebody whose engine found none."""
+    try:
+        return any(cache_here(environ).glob("llama.cpp-*-cuda-*"))
+    except (EngineBuildError, OSError):
+        return False
 
 
 def native_for(said: ModelSpec, hardware: Hardware) -> Path | None:
@@ -90,6 +115,7 @@ def native_for(said: ModelSpec, hardware: Hardware) -> Path | None:
     built = built_here(hardware, os.environ)
     if built is None and said.engine_build == "native":
         raise EngineBuildError(
-            "`engine_build: native`, but none is built of this llama.cpp for this CPU", hint="inhouse engine build"
+            "`engine_build: native`, but none is built of this llama.cpp for the CPU or GPUs that are here",
+            hint="inhouse engine build, or inhouse engine build --gpu",
         )
     return built.program if built is not None else None

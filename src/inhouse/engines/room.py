@@ -50,7 +50,8 @@ POOLS = (
     Pool("memory", "raise `memory.budget`", lambda room: room.memory_bytes),
     Pool(
         "the GPUs' memory",
-        "raise `memory.gpu_budget`, take weights that are quantised",
+        "raise `memory.gpu_budget`, take weights that are quantised, keep it off them by "
+        "`engine_args: [--device, none]`",
         lambda room: room.gpu_bytes,
     ),
 )
