@@ -108,6 +108,29 @@ def test_a_faster_engine_that_could_be_built_is_told_once(
     assert "built here" in line
 
 
+def test_a_gpu_that_is_used_and_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is named; one that lies idle is worth a build; a build that finds none is worth a warning, unless the stack
+    keeps the model off GPUs."""
+    here = replace(look(with_gpus=False), system="Linux x86_64", cpu=Cpu("old", 2, 2, ("AVX2",)))
+    monkeypatch.setattr("inhouse.engines.hardware.look", lambda with_gpus=True: here)
+    monkeypatch.setattr("inhouse.engines.gpus.nvidia_driver_runs", lambda: True)
+    monkeypatch.setenv("INHOUSE_CACHE", str(tmp_path))
+
+    def told(*engine_args: str, gpu: str = "") -> str:
+        models = {"real": {"source": "./m.gguf", "engine_args": list(engine_args)}}
+        with Announcer(Stack(models=models), chat=["inhouse", "chat"], as_json=False) as announcer:  # type: ignore[arg-type]
+            announcer(ReplicaReport("real", "llamacpp", "ready", 2, 4, 4096, native=True, gpu=gpu))
+        return capsys.readouterr().out
+
+    assert "real: llamacpp, built here, on NVIDIA H200, 2 threads" in told(gpu="NVIDIA H200")
+    assert "faster   `inhouse engine build --gpu` makes an engine that uses NVIDIA's GPU\n" in told()
+    (tmp_path / "engines" / "llama.cpp-1.2-cuda-0").mkdir(parents=True)
+    assert "an engine for GPUs lies here, and no GPU of its kind answers" in told()
+    assert told("--device", "none").count("\n") == told(gpu="NVIDIA H200").count("\n") == 1
+
+
 def test_one_of_several_replicas_is_named(serve: Serve) -> None:
     elsewhere = "ReplicaReport('chat', 'vllm', 'ready', endpoint='10.0.0.7:8000', slots=8)"
     assert (

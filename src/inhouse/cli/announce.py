@@ -162,9 +162,12 @@ class Announcer:
         self._hinted = True
         from inhouse.engines.gpus import nvidia_driver_runs
         from inhouse.engines.hardware import look
+        from inhouse.engines.llamacpp_gpu import devices_told
         from inhouse.engines.native import GPU, command, gains
         from inhouse.engines.native_here import lies_idle_for_gpus
 
+        if devices_told(spec.engine_args) is not None:  # whose choice it is
+            return
         if lies_idle_for_gpus(os.environ):
             why = "no GPU of its kind answers, or it is of another version"
             self._say("warning", f"an engine for GPUs lies here, and {why}: `inhouse doctor hardware`", "bold yellow")
