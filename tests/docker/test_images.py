@@ -221,7 +221,7 @@ def parts(tmp_path: Path) -> tuple[Path, Path]:
         (packages / f"{name}-1.dist-info").mkdir(parents=True)
         (packages / f"{name}-1.dist-info" / "METADATA").write_text(told)
     (app / "llama.cpp").mkdir()
-    (app / "llama.cpp/build.json").write_text('{"version": "2026.10.11549"}')
+    (app / "llama.cpp/build.json").write_text('{"version": "2026.10.11549", "packages": ["nvidia-cublas==13.1.2.11"]}')
     return root, app
 
 
@@ -253,10 +253,11 @@ def test_a_bill_of_materials_names_every_part(parts: tuple[Path, Path]) -> None:
     assert [one["purl"] for one in told["components"]] == [
         "pkg:deb/debian/libc6@2.41-12%2Bdeb13u1?arch=amd64&distro=debian-13",
         "pkg:github/ggml-org/llama.cpp@b11549",
+        "pkg:pypi/nvidia-cublas@13.1.2.11",
         "pkg:pypi/typing-x@1",
         "pkg:pypi/uvloop@0.23.0",
     ]
-    assert told["components"][3]["licenses"] == [{"expression": "MIT AND Apache-2.0"}]
+    assert told["components"][4]["licenses"] == [{"expression": "MIT AND Apache-2.0"}]
     assert told["metadata"]["timestamp"] == "2026-09-21T14:13:20Z"
 
 

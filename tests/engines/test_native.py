@@ -99,6 +99,8 @@ def test_a_toolkit_is_of_packages_of_packages(tmp_path: Path) -> None:
     licence = tmp_path / "nvidia_cublas-13.1.dist-info" / "licenses" / "License.txt"
     licence.parent.mkdir(parents=True)
     licence.touch()
+    (tmp_path / "nvidia_cuda_nvcc-13.0.88.dist-info").mkdir()
+    assert toolkit.packages == ("nvidia-cublas==13.1",)
     assert [path.name for path in toolkit.beside] == [*LIBRARIES, "License.txt"]
     stub = stub_command(lib.parent)
     subprocess.run(stub, check=True)

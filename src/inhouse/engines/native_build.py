@@ -113,6 +113,7 @@ def build(job: Job, told: Told) -> Built:
                 "flags": list(job.recipe.flags),
                 "edits": edits,
                 "compiler": tools.word,
+                "packages": list(tools.packages),
                 "checked": answer,
                 "built_at": round(time.time()),
                 "built_in_s": round(time.time() - began_s),
@@ -225,6 +226,8 @@ class _Tools:
     """That name it."""
     beside: tuple[Path, ...] = ()
     """Libraries that the engine needs beside it, and what their owner wants to lie there too."""
+    packages: tuple[str, ...] = ()
+    """That these are from."""
 
 
 def _tools(job: Job, work: Path, log: Path, told: Told) -> _Tools:
@@ -262,7 +265,7 @@ def _tools(job: Job, work: Path, log: Path, told: Told) -> _Tools:
         return found
     toolkit = native_cuda.of_packages(folder)
     _run(native_cuda.stub_command(native_cuda.root_of(folder)), log, work, "g++")
-    return replace(found, flags=(*found.flags, *toolkit.flags), beside=toolkit.beside)
+    return replace(found, flags=(*found.flags, *toolkit.flags), beside=toolkit.beside, packages=toolkit.packages)
 
 
 def _compiler_flags(compiler: Compiler) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ CAPABILITY = (7, 5)
 """The oldest GPUs that CUDA 13 makes code for: Turing."""
 GLIBC_NEW = (2, 42)
 """From here on its header of mathematics and CUDA 13.0's declare the same functions otherwise."""
+_KEPT = r"(nvidia_cublas|nvidia_cuda_runtime)-(.+)\.dist-info"
 _LINKS = ("libcudart.so", "libcublas.so", "libcublasLt.so")
 
 
@@ -48,6 +50,14 @@ class Toolkit:
         """For cmake."""
         flags = (f"-DCMAKE_CUDA_COMPILER={self.nvcc}", "-DCMAKE_CUDA_HOST_COMPILER=g++")
         return flags if self.root is None else (*flags, f"-DCUDAToolkit_ROOT={self.root}")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Whose libraries are kept beside the engine, as in `nvidia-cublas==13.1.2`."""
+        if self.root is None:
+            return ()
+        found = (re.fullmatch(_KEPT, folder.name) for folder in sorted(self.root.parents[1].glob("*.dist-info")))
+        return tuple(f"{match[1].replace('_', '-')}=={match[2]}" for match in found if match)
 
     @property
     def beside(self) -> tuple[Path, ...]:
