@@ -132,7 +132,8 @@ def test_a_prompt_that_is_too_long(plain: FakeEngine) -> None:
     plain.set(context_tokens=100)
     with pytest.raises(urllib.error.HTTPError) as refused:
         plain.ask(CHAT, {"messages": [{"role": "user", "content": "many words " * 100}]})
-    error = json.load(refused.value)["error"]
+    with refused.value:
+        error = json.load(refused.value)["error"]
     assert (refused.value.code, error["type"], error["n_ctx"]) == (400, "exceed_context_size_error", 100)
     assert error["n_prompt_tokens"] == 204
 
@@ -159,8 +160,9 @@ def test_metrics(plain: FakeEngine, flavour: str) -> None:
     """Each engine's own names; none at all is a 404."""
     plain.set(metrics_as=flavour)
     if flavour == "none":
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(plain.url + "/metrics", timeout=20)
+        refused.value.close()
         return
     with urllib.request.urlopen(plain.url + "/metrics", timeout=20) as response:
         assert FLAVOURS[flavour] in response.read().decode().splitlines()
@@ -172,7 +174,8 @@ def test_it_loads(plain: FakeEngine) -> None:
     for path, body in (("/health", None), (CHAT, {"messages": ASK})):
         with pytest.raises(urllib.error.HTTPError, match="503") as refused:
             plain.ask(path, body)
-        assert json.load(refused.value)["error"]["message"] == "Loading model"
+        with refused.value:
+            assert json.load(refused.value)["error"]["message"] == "Loading model"
     plain.set(load_s=0)
     assert plain.ask("/health") == {"status": "ok"}
 
@@ -185,8 +188,9 @@ def test_slots_queue_and_hang_ups(plain: FakeEngine) -> None:
         connection.sendall(posted({"messages": ASK, "stream": True}))
     until(plain, running=2, waiting=1)
     assert sum(slot["is_processing"] for slot in plain.ask("/slots")) == 2
-    with pytest.raises(urllib.error.HTTPError, match="503"):
+    with pytest.raises(urllib.error.HTTPError, match="503") as refused:
         plain.ask(CHAT, {"messages": ASK})
+    refused.value.close()
     held[0].close()
     until(plain, running=2, waiting=0)
     for connection in held[1:]:
@@ -220,8 +224,9 @@ def test_the_pace_of_a_stream(plain: FakeEngine) -> None:
 
 def test_errors(plain: FakeEngine) -> None:
     plain.set(error_rate=1, error_status=418)
-    with pytest.raises(urllib.error.HTTPError, match="418"):
+    with pytest.raises(urllib.error.HTTPError, match="418") as refused:
         plain.ask(CHAT, {"messages": ASK})
+    refused.value.close()
     assert plain.ask("/health") == {"status": "ok"}
 
 
@@ -236,7 +241,8 @@ def test_the_same_seed_the_same_failures(plain: FakeEngine) -> None:
                 plain.ask(CHAT, {"messages": ASK})
                 found.append(200)
             except urllib.error.HTTPError as error:
-                found.append(error.code)
+                with error:
+                    found.append(error.code)
         return found
 
     first = drawn(7)
@@ -309,8 +315,9 @@ def test_refused_connections(plain: FakeEngine) -> None:
 
 def test_unwell(plain: FakeEngine) -> None:
     plain.set(unhealthy=True)
-    with pytest.raises(urllib.error.HTTPError, match="500"):
+    with pytest.raises(urllib.error.HTTPError, match="500") as refused:
         plain.ask("/health")
+    refused.value.close()
     plain.set(unhealthy=False, health_hangs=True)
     with pytest.raises(TimeoutError):
         plain.ask("/health", timeout_s=0.2)

@@ -258,7 +258,8 @@ def test_pages_without_a_certificate(doors: Doors, fakes: Fakes, tmp_path: Path)
             with urllib.request.urlopen(base + path, body, timeout=10) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
     assert [status("/health"), status("/health?x=1"), status("/v1/models"), status("/health", b"{}")] == [
         200, 200, 404, 404,

@@ -84,7 +84,8 @@ def rank(gateway: Gateway, **fields: Any) -> tuple[int, Any]:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["error"]
+        with error:
+            return error.code, json.load(error)["error"]
 
 
 def test_the_scores_are_the_model_s(gateway: Gateway, ranker: tuple[Path, Callable[[str, str], float]]) -> None:

@@ -81,7 +81,8 @@ class Doors:
             with urllib.request.urlopen(request, timeout=10) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            with error:
+                return error.code, json.load(error)
 
     def done(self, gateway: Gateway, path: str = "", body: Any = None) -> Any:
         status, document = self.ask(gateway, path, body)

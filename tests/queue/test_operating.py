@@ -90,7 +90,8 @@ def test_a_workers_own_port(pool: Pool) -> None:
             with urllib.request.urlopen(url + path, timeout=10) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
     assert status("/health/live") == 200
     until(lambda: status("/health/ready") == 200, "it is ready")

@@ -264,7 +264,8 @@ def test_killed_while_many_models_take_turns(start: Start) -> None:
             client.close()
         assert engines_of(gateway) <= 2
     assert sum(status == 200 for status, _ in told) >= 18
-    assert {code for _, code in told} <= {"", "engine_failed", "model_loading", "memory_full"}
+    # the last of the engines may still load when it is killed: its model has failed then, until it is tried again
+    assert {code for _, code in told} <= {"", "engine_failed", "model_loading", "model_failed", "memory_full"}
     for name in names:
         assert ask(gateway, of(name)).status == 200
     until(lambda: sum(in_service(gateway, name) for name in names) == 0, "nothing is left in service")

@@ -55,7 +55,8 @@ def status(door: Gateway, key: str, path: str = "/v1/models", method: str = "GET
         with urllib.request.urlopen(request, timeout=10) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def test_a_key_of_one_is_a_key_of_all_and_gone_within_a_second(doors: list[Gateway]) -> None:
