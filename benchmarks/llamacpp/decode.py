@@ -19,7 +19,7 @@ from benchmarks.llamacpp.sections import BUILT
 from benchmarks.llamacpp.settings import GEMMA_3_1B, Settings
 from benchmarks.llamacpp.subjects import PACKAGE
 from benchmarks.llamacpp.taken import LETTERS, verdict
-from benchmarks.memory.shapes import write
+from benchmarks.memory.shapes import Recipe, write
 from benchmarks.rig.answers import Work
 from benchmarks.rig.errors import FailedError, SkippedError
 from benchmarks.rig.processes import clean_env
@@ -27,6 +27,7 @@ from benchmarks.rig.tables import Row, Table
 from inhouse.weights.look import read_file
 
 GOAL = 0.85
+_LARGER: tuple[Recipe, ...] = ("q8_0", "f16")
 TOKENS = 48
 
 
@@ -35,10 +36,7 @@ def measure(settings: Settings, say: Callable[[str], None]) -> Table:
     program = _compiled(settings.tools.folder)
     table = Table("decode", "one stream, alone; bytes of all matrices × tokens/s", ["read", "can be read"])
     table.ratios = [("read", "can be read")]
-    eights = settings.tools.folder / "random-q8_0.gguf"
-    if settings.given is None:
-        write(replace(GEMMA_3_1B, recipe="q8_0"), eights)
-    files = {"Q4_0": settings.weights(), "Q8_0": eights} if settings.given is None else {"the file": settings.given}
+    files = {"the file": settings.given} if settings.given is not None else _files(settings)
     for name, native in ((PACKAGE, None), (BUILT, settings.native)):
         if name == BUILT and native is None:
             table.notes.append("no engine is built here: `inhouse engine build`")
@@ -46,8 +44,19 @@ def measure(settings: Settings, say: Callable[[str], None]) -> Table:
         for kind, file in files.items():
             say(f"decode: {kind}, {name}")
             table.rows.append(_row(settings, program, f"{kind}, {name}", name, file, native))
-    eights.unlink(missing_ok=True)
+    for file in files.values():
+        if file not in (settings.given, settings.weights()):
+            file.unlink()
     return table
+
+
+def _files(settings: Settings) -> dict[str, Path]:
+    """The less is packed, the less arithmetic there is for each byte."""
+    found = {"Q4_0": settings.weights()}
+    for recipe in _LARGER:
+        found[recipe.upper()] = settings.tools.folder / f"random-{recipe}.gguf"
+        write(replace(GEMMA_3_1B, recipe=recipe), found[recipe.upper()])
+    return found
 
 
 def _row(settings: Settings, program: Path, title: str, name: str, file: Path, native: Path | None) -> Row:
