@@ -166,7 +166,7 @@ def test_a_wrong_frame_is_an_error_and_the_socket_goes_on(gateway: Gateway, fram
 def test_two_requests_need_names_to_share_a_socket(gateway: Gateway) -> None:
     """The second of the same name is refused; the first goes on."""
     with socket_to(gateway) as socket:
-        ask(socket, max_tokens=30, **CHAT)
+        ask(socket, max_tokens=1500, ignore_eos=True, **CHAT)
         ask(socket, max_tokens=30, **CHAT)
         kinds = [event.get("status") or event.get("type") for event in until_done(socket, 2)[""]]
         assert 409 in kinds
