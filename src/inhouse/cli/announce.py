@@ -159,7 +159,6 @@ class Announcer:
         spec = self._stack.models.get(model)
         if self._hinted or spec is None or spec.source == "demo" or spec.engine_binary or spec.engine_build != "auto":
             return
-        self._hinted = True
         from inhouse.engines.gpus import nvidia_driver_runs
         from inhouse.engines.hardware import look
         from inhouse.engines.llamacpp_gpu import devices_told
@@ -168,6 +167,7 @@ class Announcer:
 
         if devices_told(spec.engine_args) is not None:  # whose choice it is
             return
+        self._hinted = True
         if lies_idle_for_gpus(os.environ):
             why = "no GPU of its kind answers, or it is of another version"
             self._say("warning", f"an engine for GPUs lies here, and {why}: `inhouse doctor hardware`", "bold yellow")

@@ -80,7 +80,7 @@ def build(
     from inhouse.errors import EngineBuildError, InhouseError
 
     cuda = set(capability or ())
-    hardware = look(with_gpus=gpu or bool(cuda))
+    hardware = look(with_gpus=gpu)
     if gpu:
         cuda.update(capabilities(visible(usable(hardware.gpus), os.environ)))
         if not cuda:

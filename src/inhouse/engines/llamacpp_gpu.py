@@ -6,7 +6,7 @@ looks words up stays with the CPU; where the same matrix scores words, the GPUs 
 repacks nothing, and even without a layer there the GPUs compute long prompts.
 
 `FIXED_BYTES` and those below are measured (`benchmarks/memory --gpu`, an H200 with CUDA 13.0), not derived: CUDA takes
-them whatever the model, less on smaller cards. Several GPUs are taken as one: llama.cpp gives each a share of the
+them whatever the model. Several GPUs are taken as one: llama.cpp gives each a share of the
 layers, and each has the tensors of a pass and the fixed part.
 """
 
