@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import redis as client_library
 from crowd import gateways
 from one_chat import ask
 
@@ -13,6 +15,16 @@ from services import redis_server
 
 def asked(engine: FakeEngine) -> int:
     return int(engine.stats()["requests"])
+
+
+def until_kept(url: str) -> None:
+    """The client has its answer before Redis has it."""
+    with client_library.Redis.from_url(url) as client:
+        for _ in range(1000):
+            if next(client.scan_iter("*:answers:*", count=1000), None) is not None:
+                return
+            time.sleep(0.01)
+    raise AssertionError("no answer is kept")
 
 
 def test_an_answer_of_another_gateway(tmp_path: Path) -> None:
@@ -26,6 +38,7 @@ def test_an_answer_of_another_gateway(tmp_path: Path) -> None:
             first, _ = ask(doors[0], "hello")
             before = asked(engine)
             assert before >= 1
+            until_kept(redis.url)
             again, usage = ask(doors[1], "hello")
             assert again == first
             assert asked(engine) == before
