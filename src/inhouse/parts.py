@@ -15,7 +15,8 @@ from inhouse.errors import ApiError
 from inhouse.store.stores import Stores
 from inhouse.telemetry.alarm import Alarm
 from inhouse.telemetry.audit import Audit
-from inhouse.telemetry.log import Log
+from inhouse.telemetry.entry import Entry
+from inhouse.telemetry.log import Log, place_of
 from inhouse.telemetry.metrics import Metrics
 from inhouse.telemetry.recent import Recent
 from inhouse.tenancy.quotas import Quotas
@@ -23,9 +24,11 @@ from inhouse.tenancy.quotas import Quotas
 if TYPE_CHECKING:
     from inhouse.runtime_residence import Keeper
 
-BOOKED_AT_ONCE = 512
-"""Requests whose booking is handed on together. Each time two or three are held up by it: with fewer that is one of a
-hundred, and all those of a tick at once would be held up for long."""
+BOOKED_AT_ONCE = 16
+"""Requests that are booked together. One by one each would find the processor's caches cold; of more, those that began
+first would have left them, and the next request would wait longer."""
+WRITTEN_AT_ONCE = 1024
+"""Requests whose records and lines are handed on to be written, if the clock has not done so before."""
 _SHARES_MAX = 10_000
 
 
@@ -89,8 +92,10 @@ class Parts:
     """What the door closes, before all else."""
     straight: int = 0
     """Requests that went the straight line."""
+    over: list[Entry] = field(default_factory=list)
+    """Requests that have ended and are not booked yet."""
     booked: int = 0
-    """Requests since their booking was last handed on."""
+    """Requests that were booked since those who write were last told."""
     heartbeat_s: float = 0.0
     """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
 
@@ -113,9 +118,25 @@ class Shares:
         return share
 
 
+def book_all(parts: Parts) -> None:
+    """What is over is counted, remembered and noted."""
+    entries, parts.over = parts.over, []
+    metrics, log, recent, audit = parts.metrics, parts.log, parts.recent, parts.audit
+    for entry in entries:
+        try:
+            metrics.book(entry)
+            log.request(entry)
+            audit.book(entry)
+            recent.keep(entry)
+        except Exception as error:  # noqa: BLE001 - the others are booked all the same
+            parts.alarm.tell("internal error", fault=place_of(error))
+    parts.booked += len(entries)
+    if parts.booked >= WRITTEN_AT_ONCE:
+        hand_on(parts)
+
+
 def hand_on(parts: Parts) -> None:
-    """What was booked goes to those who count and write it."""
+    """What was booked goes to those who write it."""
     parts.booked = 0
-    parts.metrics.flush()
     parts.audit.flush()
     parts.log.flush()

@@ -33,7 +33,7 @@ from inhouse.errors import (
     Unauthorized,
     Unavailable,
 )
-from inhouse.parts import BOOKED_AT_ONCE, Parts, hand_on
+from inhouse.parts import BOOKED_AT_ONCE, Parts, book_all
 from inhouse.telemetry.entry import HUNG_UP, Entry
 from inhouse.telemetry.log import place_of
 from inhouse.telemetry.story import Held, Limited
@@ -112,7 +112,7 @@ async def answer(parts: Parts, request: Request) -> None:
         entry.status = 200
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
         end_with(error, parts, request, view)
-    book(parts, entry, view)
+    book(parts, entry, view, time.monotonic())
 
 
 async def answer_rest(parts: Parts, request: Request, begun: Begun) -> None:
@@ -122,7 +122,7 @@ async def answer_rest(parts: Parts, request: Request, begun: Begun) -> None:
         request.entry.status = 200
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as in `answer`
         end_with(error, parts, request, begun.view)
-    book(parts, request.entry, begun.view)
+    book(parts, request.entry, begun.view, time.monotonic())
 
 
 def end_with(error: BaseException, parts: Parts, request: Request, view: View | None) -> None:
@@ -182,12 +182,12 @@ def never_begun(parts: Parts, entry: Entry) -> None:
     """Books a request whose client left before its turn on the connection, or before the event loop came to it."""
     entry.begun = True
     entry.status = HUNG_UP
-    book(parts, entry, None)
+    book(parts, entry, None, time.monotonic())
 
 
-def book(parts: Parts, entry: Entry, view: View | None) -> None:
+def book(parts: Parts, entry: Entry, view: View | None, now_s: float) -> None:
     """A request is over. `view` is None where there was none, or the entry has its usage already."""
-    entry.ended_s = time.monotonic()
+    entry.ended_s = now_s
     if view is not None:
         entry.events = view.events_seen
         entry.usage = view.usage
@@ -196,10 +196,7 @@ def book(parts: Parts, entry: Entry, view: View | None) -> None:
         if entry.cache:
             _note_reuse(entry)
     parts.ways.ended(entry)
-    parts.metrics.book(entry)
-    parts.log.request(entry)
-    parts.recent.keep(entry)
-    parts.audit.book(entry)
-    parts.booked += 1
-    if parts.booked == BOOKED_AT_ONCE:
-        asyncio.get_running_loop().call_soon(hand_on, parts)
+    over = parts.over
+    over.append(entry)
+    if len(over) == BOOKED_AT_ONCE:
+        asyncio.get_running_loop().call_soon(book_all, parts)

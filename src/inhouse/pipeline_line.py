@@ -177,29 +177,30 @@ class Line:
             self._hand_over(fault)
             return
         request = self._request
-        entry = self._entry
+        entry, now_s = self._entry, time.monotonic()
         self._over = self._ended = True
         events = entry.events = usage.completion_tokens or 1
-        lane.places.leave(place, "ok", events)
-        self._leave_seat(usage.total_tokens)
+        lane.places.leave(place, "ok", events, now_s)
+        self._leave_seat(usage.total_tokens, now_s)
         lane.watches.discard(self)
         lane.learn(self._body_bytes, usage.prompt_tokens)
         request.document(answer)
-        self._settle(usage, events)
+        self._settle(usage, events, now_s)
         entry.usage = usage if usage.total_tokens else Usage(completion_tokens=events)
         entry.status = 200
         request.arrived()
-        book(self._parts, entry, None)
+        book(self._parts, entry, None, now_s)
 
     def _finish_stream(self, call: Call) -> None:
         view, request = call.view, self._request
         self._give_back("ok")
         self._regular.lane.learn(self._body_bytes, view.usage.prompt_tokens)
         request.finish(view, view.end())
-        self._settle(view.usage, view.events_seen)
+        now_s = time.monotonic()
+        self._settle(view.usage, view.events_seen, now_s)
         self._entry.status = 200
         request.arrived()
-        book(self._parts, self._entry, view)
+        book(self._parts, self._entry, view, now_s)
 
     # from outside
     def leave(self) -> None:
@@ -258,12 +259,13 @@ class Line:
         view = None if call is None else call.view
         self._give_back("neutral")
         end_with(error, self._parts, self._request, view)
+        now_s = time.monotonic()
         if view is None:
-            self._settle(NOTHING, 0)
+            self._settle(NOTHING, 0, now_s)
         else:
-            self._settle(view.usage, view.events_seen)
+            self._settle(view.usage, view.events_seen, now_s)
         self._request.arrived()
-        book(self._parts, self._entry, view)
+        book(self._parts, self._entry, view, now_s)
 
     def _silence(self) -> None:
         """Nothing more of the engine's answer."""
@@ -282,11 +284,12 @@ class Line:
             return
         self._ended = True
         lane, call, errand = self._regular.lane, self._call, self._errand
-        lane.places.leave(self._place, outcome, 0 if call is None else call.view.events_seen)
-        self._leave_seat(0 if call is None else call.view.tokens_of(0))
+        now_s = time.monotonic()
+        lane.places.leave(self._place, outcome, 0 if call is None else call.view.events_seen, now_s)
+        self._leave_seat(0 if call is None else call.view.tokens_of(0), now_s)
         lane.watches.discard(self if errand is None else errand.watch)
 
-    def _leave_seat(self, tokens: int) -> None:
+    def _leave_seat(self, tokens: int, now_s: float) -> None:
         lane, share = self._regular.lane, self._regular.share
         lane.turns.queue.unseat(
             share.tenant,
@@ -295,16 +298,17 @@ class Line:
             self._prompt_tokens,
             self._place.began_s,
             tokens,
-            time.monotonic(),
+            now_s,
         )
 
-    def _settle(self, usage: Usage, events: int) -> None:
+    def _settle(self, usage: Usage, events: int, now_s: float) -> None:
         """What was lent goes back, less what was used."""
         regular, quotas, purse = self._regular, self._parts.quotas, self._purse
         if not usage.total_tokens:
             usage = Bound(self._prompt_most, self._answer_most).spent(usage, events)
         if purse is not None:
-            quotas.restore(purse, self._prompt_most + self._answer_most, usage.prompt_tokens + usage.completion_tokens)
+            held, used = self._prompt_most + self._answer_most, usage.prompt_tokens + usage.completion_tokens
+            quotas.restore(purse, held, used, int(now_s * 1_000_000))
         quotas.count(self._at.wall_us // DAY_US, regular.identity, regular.lane.model, usage, 0)
 
     def _collect(self, data: bytes) -> None:

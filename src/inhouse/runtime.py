@@ -18,7 +18,7 @@ from inhouse.dispatch.lane import Lane
 from inhouse.dispatch.ways import Ways
 from inhouse.engines.table import ENGINES
 from inhouse.errors import InhouseError, ShuttingDown
-from inhouse.parts import Parts, Shares
+from inhouse.parts import Parts, Shares, book_all
 from inhouse.runtime_audit import auditing
 from inhouse.runtime_auth import authenticator
 from inhouse.runtime_fleet import fleet_of
@@ -80,6 +80,7 @@ async def running(stack: Stack, environ: Mapping[str, str], report: Callable[[Re
             auth.refresh,
             audit,
         )
+        exits.callback(book_all, parts)
         parts.recognise = auth.again if stack.auth.enabled else lambda proof: ANONYMOUS
         watch_process(metrics, lanes, quotas, connections=lambda: parts.connections(), straight=lambda: parts.straight)
         tell_of_ejections = functools.partial(tell_of_outliers, lanes, log, metrics)
@@ -224,12 +225,13 @@ async def _tick(parts: Parts) -> None:
     ticks = 0
     while True:
         parts.heartbeat_s = time.monotonic()
-        work = [lane.tick for lane in parts.lanes.values()]
+        work: list[Callable[[], object]] = [lane.tick for lane in parts.lanes.values()]
         if ticks % _TICKS_PER_SWEEP == 0:
             work += parts.sweepers
         if parts.keeper is not None:
             work.append(parts.keeper.look)
-        for one in [*work, parts.metrics.flush, parts.audit.flush]:
+        work += [functools.partial(book_all, parts), parts.metrics.flush, parts.audit.flush]
+        for one in work:
             try:
                 one()
             except InhouseError as error:

@@ -23,6 +23,7 @@ from inhouse.engines.connection import Connection
 from inhouse.engines.known_head import KnownHead
 from inhouse.engines.member import Member
 from inhouse.engines.table import ENGINES
+from inhouse.outbox import Outbox
 from inhouse.telemetry.entry import Entry
 from inhouse.wire.call import Job
 from inhouse.wire.views import RelayView
@@ -115,6 +116,7 @@ class Transport(asyncio.Transport):
 
 @dataclass
 class Owner:
+    outbox: Outbox
     known: KnownHead = field(default_factory=KnownHead)
     broken: Callable[[], None] = lambda: None
 
@@ -150,7 +152,7 @@ def stream(
         sink = ViewSink(0, view, client, Entry("r", "chat", 0.0), watch, place, None, rescue)
         over: list[Exception | None] = []
         sink.tell(over.append)
-        connection = Connection(Owner(), loop)
+        connection = Connection(Owner(Outbox(loop)), loop)
         connection.connection_made(transport)
         reply = connection.send(b"", sink=sink)
         sink.relay(reply)

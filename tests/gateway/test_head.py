@@ -32,21 +32,21 @@ def test_the_same_head_with_another_body(body: bytes, cut: int) -> None:
     found = known(request(*LINES))
     assert found is not None
     data = request(*LINES, length=b"%d" % len(body), body=body)
-    assert found.body_in(data) == body
-    assert found.body_in(data + b"P") is None
-    assert found.body_in(data[:cut]) == (body if cut >= len(data) else None)
+    assert found.bytes.body_in(data) == body
+    assert found.bytes.body_in(data + b"P") is None
+    assert found.bytes.body_in(data[:cut]) == (body if cut >= len(data) else None)
     head_bytes = len(data) - len(body)
     at = min(cut, head_bytes - 1)
     other = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    assert found.body_in(other) is None or other[at : at + 1].isdigit()
+    assert found.bytes.body_in(other) is None or other[at : at + 1].isdigit()
 
 
 def test_another_key_or_another_line() -> None:
     """Every byte of the head but the digits of its length counts."""
     found = known(request(*LINES))
     assert found is not None
-    assert found.body_in(request(LINES[0], b"Authorization: Bearer sk-2", LINES[2])) is None
-    assert found.body_in(request(*LINES, b"x-inhouse-timeout: 1")) is None
+    assert found.bytes.body_in(request(LINES[0], b"Authorization: Bearer sk-2", LINES[2])) is None
+    assert found.bytes.body_in(request(*LINES, b"x-inhouse-timeout: 1")) is None
 
 
 def test_lengths_that_are_no_plain_numbers() -> None:
@@ -54,7 +54,7 @@ def test_lengths_that_are_no_plain_numbers() -> None:
     found = known(request(*LINES))
     assert found is not None
     for length in (b"+2", b" 2", b"2 ", b"0x2", b"", b"2,2", "٢".encode(), b"0000000000000002"):
-        assert found.body_in(request(*LINES, length=length)) is None
+        assert found.bytes.body_in(request(*LINES, length=length)) is None
 
 
 def test_heads_that_are_never_known_by_their_bytes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 from collections.abc import AsyncIterator
@@ -16,10 +17,12 @@ import pytest
 
 from inhouse import runtime
 from inhouse.config import Stack
+from inhouse.errors import ShuttingDown
 from inhouse.gateway import app
 from inhouse.gateway.lean import Config, ServerState
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
+from inhouse.parts import book_all
 from inhouse.store.audit_read import oldest
 from inhouse.store.ledger import UsageFilter
 from inhouse.store.ledger_sqlite import SqliteLedger
@@ -235,6 +238,7 @@ async def seen_with(folder: Path, sends: list[bytes], *, straight: bool = True, 
                     answers.append(await answer_of(reader))
             writer.close()
             ids = [found[1].decode() for a in answers if (found := re.search(rb"x-request-id: (\w+)", a))]
+            book_all(parts)
             entries = [parts.recent.find(one)[0] for one in ids]
             places = {f"127.0.0.1:{port}": f"e{at}" for at, port in enumerate(engine.ports)}
             stories = [[shown(step, places) for step in entry.steps] for entry in entries]
@@ -255,7 +259,8 @@ async def seen_with(folder: Path, sends: list[bytes], *, straight: bool = True, 
 
 
 def shown(step: Any, places: dict[str, str]) -> dict[str, Any]:
-    text = json.dumps({name: v for name, v in msgspec.to_builtins(step).items() if name != "at_s"})
+    fields = {"what": type(step).__name__, **msgspec.structs.asdict(step)}
+    text = json.dumps({name: v for name, v in fields.items() if name != "at_s"})
     for endpoint, name in places.items():
         text = text.replace(endpoint, name)
     found: dict[str, Any] = json.loads(text)
@@ -328,8 +333,65 @@ async def test_a_client_that_leaves(tmp_path: Path, stream: bool) -> None:
         assert parts.straight == before + 1
         assert [member.in_flight for member in parts.lanes["m"].places.members.values()] == [0, 0]
         assert not parts.lanes["m"].watches
+        book_all(parts)
         assert 'inhouse_requests_total{api="chat",model="m",status="499"} 1.0' in parts.metrics.text().decode()
         assert len(parts.recent) == WARM_UPS + 1
+
+
+async def test_a_body_that_comes_in_pieces(tmp_path: Path) -> None:
+    """It goes the straight line once it is there; the next request behind it, in the same read, is answered too."""
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await warm_up(reader, writer)
+        before = parts.straight
+        data = request("hello", stream=False) + request("hello", stream=False)
+        cut = data.index(b"\r\n\r\n") + 20
+        for piece in (data[:cut], data[cut : cut + 9], data[cut + 9 :]):
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(DEADLINE_S):
+            answers = [await answer_of(reader) for _ in range(2)]
+        assert all(one.startswith(b"HTTP/1.1 200 ") for one in answers)
+        assert parts.straight >= before + 1
+        writer.close()
+
+
+async def test_a_caller_who_is_not_known_is_refused_before_the_body(tmp_path: Path) -> None:
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        data = request("hello", stream=False).replace(KEY.encode(), b"sk-somebody-else")
+        writer.write(data[: data.index(b"\r\n\r\n") + 20])
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await answer_of(reader)).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(("ends", "status"), [("leaves", 499), ("is slow", 408), ("meets the end of the server", 503)])
+async def test_a_body_that_never_comes_whole(tmp_path: Path, ends: str, status: int) -> None:
+    """It is booked once, its client is told where it is there, and nothing waits for it any more."""
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await warm_up(reader, writer)
+        data = request("hello", stream=False)
+        writer.write(data[: data.index(b"\r\n\r\n") + 20])
+        await asyncio.sleep(0.1)
+        (line,) = [one for one in gc.get_objects() if isinstance(one, GatewayProtocol) and one._parts is parts]
+        assert len(line.tasks) == 1
+        if ends == "leaves":
+            writer.close()
+        elif ends == "is slow":
+            line.check(asyncio.get_running_loop().time() + 3600)
+        else:
+            line.stop(ShuttingDown("it ends", retry_after_s=1.0))
+        async with asyncio.timeout(DEADLINE_S):
+            if status != 499:
+                assert (await answer_of(reader)).startswith(b"HTTP/1.1 %d " % status)
+            while line.tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        book_all(parts)
+        assert f'inhouse_requests_total{{api="chat",model="-",status="{status}"}} 1.0' in parts.metrics.text().decode()
+        assert len(parts.recent) == WARM_UPS + 1
+        writer.close()
 
 
 async def test_a_limit_of_time(tmp_path: Path) -> None:

@@ -151,12 +151,13 @@ class Places:
             if rest in self._resting:
                 self._resting.remove(rest)
 
-    def leave(self, place: Place, outcome: Outcome, tokens: int = 0) -> None:
+    def leave(self, place: Place, outcome: Outcome, tokens: int = 0, now_s: float | None = None) -> None:
         """The place is free again. `tokens` is about how many came."""
         member, pick, first_s = place.member, place.pick, place.first_s
         member.in_flight -= 1
         if pick is not None and self.router is not None:
-            now_s = time.monotonic()
+            if now_s is None:
+                now_s = time.monotonic()
             ttft_s = tpot_s = None
             if first_s is not None and outcome == "ok":
                 ttft_s = first_s - place.began_s

@@ -15,6 +15,7 @@ import httptools
 from inhouse.engines.known_head import KnownHead
 from inhouse.engines.tls import refusal_of
 from inhouse.errors import EngineError, EngineTimeout
+from inhouse.outbox import Outbox
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 BUFFER_BYTES_MAX = 256 * 1024
@@ -35,6 +36,7 @@ class Owner(Protocol):
 
     broken: Callable[[], None]
     known: KnownHead
+    outbox: Outbox
 
     def opened(self, connection: Connection) -> None: ...
 
@@ -213,6 +215,7 @@ class Connection:
         "_loop",
         "_more",
         "_now_s",
+        "_outbox",
         "_parser",
         "_pool",
         "_reading",
@@ -226,6 +229,7 @@ class Connection:
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
+        self._outbox = pool.outbox
         self._now_s = loop.time
         self._parser: Any = httptools.HttpResponseParser(self)
         self._feed: Callable[[bytes], None] = self._parser.feed_data
@@ -251,7 +255,7 @@ class Connection:
             raise EngineError("the connection to the engine is closed")
         reply = self._reply = Reply(self, self._loop, patient=patient, sink=sink)
         self._complete = False
-        self._transport.write(message)
+        self._outbox.write(self._transport, message)
         return reply
 
     def close(self) -> None:
@@ -285,7 +289,8 @@ class Connection:
         if reply is None:  # bytes that nobody asked for
             self.close()
             return
-        reply.heard_s = self._now_s()
+        if not reply.patient:
+            reply.heard_s = self._now_s()
         relay = reply.relay
         if relay is not None and self._at_chunk and relay(data):
             return

@@ -23,6 +23,7 @@ from inhouse.engines.connection import Connection, Reply, Sink, StaleConnectionE
 from inhouse.engines.known_head import KnownHead
 from inhouse.engines.tls import Kept, refusal_of
 from inhouse.errors import EngineError, EngineTimeout
+from inhouse.outbox import outbox_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Pool:
         self._heads: dict[bytes, bytes] = {}
         """Of those that are asked often, by path."""
         self.known = KnownHead()
+        self.outbox = outbox_of(self._loop)
 
     @property
     def open_connections(self) -> int:

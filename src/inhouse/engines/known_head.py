@@ -1,4 +1,4 @@
-"""Heads of whole answers that are known by their bytes."""
+"""Heads of HTTP messages that are known by their bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,28 @@ _ODD = re.compile(rb"\r\n(connection|transfer-encoding|upgrade|trailer)\s*:|[^\r
 """What makes a head one that is not known by its bytes."""
 
 
+class HeadBytes:
+    """A head, around the digits of its `content-length`."""
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+
+    def body_in(self, data: bytes) -> bytes | None:
+        """The body, if `data` is this head and the whole body of one message, and nothing else."""
+        before, after = self._before, self._after
+        length, bound = len(data) - len(before) - len(after) - 1, 10
+        while length >= bound:  # the digits take their room too
+            length -= 1
+            bound *= 10
+        if length < 0:
+            return None
+        head = b"%b%d%b" % (before, length, after)
+        return data[len(head) :] if len(head) + length == len(data) and data.startswith(head) else None
+
+
 class KnownHead:
     """The head of whole answers, which is the same for each of an engine but for the length of the body: an answer that
     comes whole in one read is known by its bytes, and the parser need not look at it again.
@@ -16,25 +38,17 @@ class KnownHead:
     `misses`: how often in a row another head took the place of the one that was known.
     """
 
-    __slots__ = ("_after", "_before", "misses")
+    __slots__ = ("_head", "misses")
 
     def __init__(self) -> None:
-        self._before = self._after = b""
+        self._head: HeadBytes | None = None
         self.misses = 0
 
     def body_in(self, data: bytes) -> bytes | None:
         """The body, if `data` is this head and the whole body of one answer, and nothing else."""
-        before, after = self._before, self._after
-        if not before or not data.startswith(before):
-            return None
-        begin = len(before)
-        end = data.find(b"\r", begin, begin + 10)
-        if end < 0 or not data.startswith(after, end):
-            return None
-        digits, body = data[begin:end], data[end + len(after) :]
-        if not digits.isdigit() or int(digits) != len(body):
-            return None
-        self.misses = 0
+        body = None if self._head is None else self._head.body_in(data)
+        if body is not None:
+            self.misses = 0
         return body
 
     def learn(self, data: bytes) -> None:
@@ -47,4 +61,4 @@ class KnownHead:
         stop = data.index(b"\r", begin)
         if data[begin:stop].isdigit():
             self.misses += 1
-            self._before, self._after = data[:begin], data[stop : end + 4]
+            self._head = HeadBytes(data[:begin], data[stop : end + 4])

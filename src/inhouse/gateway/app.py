@@ -42,7 +42,7 @@ from inhouse.gateway.body import read_body
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.records import Records
 from inhouse.gateway.sockets import Sockets
-from inhouse.parts import Parts
+from inhouse.parts import Parts, book_all
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
 from inhouse.wire import errors, messages
@@ -203,6 +203,7 @@ class _Doors:
         return _json(body, 200 if ok else 503, {} if ok else {"retry-after": "2"})
 
     async def metrics(self, request: Request) -> Response:
+        book_all(self._parts)
         return Response(self._parts.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from inhouse.admission.notices import Standing
 from inhouse.dispatch.follower import Source
@@ -23,7 +23,9 @@ from inhouse.errors import ApiError, BodyTooLarge, RequestTimeout, UnsupportedMe
 from inhouse.gateway import timing
 from inhouse.gateway.apis import parsed
 from inhouse.gateway.head import Head
-from inhouse.gateway.response import DOCUMENT, EVENT_STREAM, JSON, head_of, header_lines
+from inhouse.gateway.lean import FLAG, Flag
+from inhouse.gateway.response import EVENT_STREAM, JSON, head_of, header_lines
+from inhouse.gateway.wire import Wire
 from inhouse.parts import Parts
 from inhouse.pipeline import answer, never_begun
 from inhouse.pipeline_line import Line
@@ -36,43 +38,13 @@ from inhouse.wire.lenient import ignored_header
 from inhouse.wire.openai_chat import plain_call
 
 
-class Wire(Protocol):
-    """The connection as an Exchange sees it."""
-
-    @property
-    def write(self) -> Callable[[bytes], None]: ...
-
-    def default_headers(self) -> bytes:
-        """`date` and what else belongs to every response, as header lines."""
-
-    def answered(self, exchange: Exchange) -> None:
-        """The response is written whole."""
-
-    def under_way(self, work: Exchange | asyncio.Task[None]) -> None:
-        """What the end of the server waits for, until it is `over`."""
-
-    def over(self, work: Exchange | asyncio.Task[None]) -> None: ...
-
-
-class _Flag:
-    """Stands in for the event that uvicorn sets when a request cycle has news; an Exchange is told directly."""
-
-    __slots__ = ()
-
-    def set(self) -> None:
-        return None
-
-
-_FLAG = _Flag()
-
-
 class Exchange:
     """See the module. `body` is there already where it came along with the head."""
 
     # what uvicorn's protocol reads and sets
     response_complete = False
     disconnected = False
-    message_event: ClassVar[_Flag] = _FLAG
+    message_event: ClassVar[Flag] = FLAG
     # what the pipeline reads and sets
     limit_lines = b""
     # ours
@@ -81,6 +53,8 @@ class Exchange:
     _plain: PlainChat | None = None
     _body_whole = False
     _body_bytes = 0
+    _gathers = False
+    """The straight line may be open to it once the body is there; nothing answers yet."""
     _time_asked: TimeLimits | None = None
     _noted_s = 0.0
     _task: asyncio.Task[None] | None = None
@@ -112,11 +86,17 @@ class Exchange:
     # the connection calls these
     def run(self) -> None:
         """It goes the straight line where it can; else a task answers."""
-        in_one_piece = self._body_whole and len(self._body) == 1 and self._body_error is None
-        if in_one_piece and self.head.usual and not self._paused and self._set_off(self._body[0]):
-            self._wire.under_way(self)
-        else:
-            self.carry(answer(self._parts, self))
+        head = self.head
+        if head.usual and not self._paused and self._body_error is None:
+            if not self._body_whole:
+                if not head.expects_continue and self._parts.recognise(head.proof) is not None:
+                    self._gathers, self._body_since_s = True, time.monotonic()
+                    self._wire.under_way(self)
+                    return
+            elif self._set_off(self._joined()):
+                self._wire.under_way(self)
+                return
+        self.carry(answer(self._parts, self))
 
     def _set_off(self, body: bytes) -> bool:
         parts, head = self._parts, self.head
@@ -140,9 +120,17 @@ class Exchange:
         self._body_whole = True
         self._wake()
 
+    def _joined(self) -> bytes:
+        """The body, which is whole."""
+        body = self._body
+        if len(body) != 1:
+            body = self._body = [b"".join(body)]
+        return body[0]
+
     def lost(self) -> None:
         """The client has gone."""
         self.disconnected = True
+        self._gathered()
         if self._task is not None and self._line is None and not self.response_complete:
             self._task.cancel()
         self._task = None  # what it ends with leads back here
@@ -155,7 +143,9 @@ class Exchange:
         """The server ends the answer and says why."""
         if self._stopped_by is not None or self.response_complete:
             return
-        if self._line is not None:
+        if self._gathers:
+            self.refuse_body(reason)
+        elif self._line is not None:
             self._stopped_by = reason
             self._line.leave()
         elif self._task is not None:
@@ -174,7 +164,8 @@ class Exchange:
 
     def check(self, now_s: float, *, body_s_max: float) -> None:
         """About once a second: a body that takes too long."""
-        if self._body_waiter is not None and now_s - self._body_since_s > body_s_max:
+        waits = self._gathers or self._body_waiter is not None
+        if waits and now_s - self._body_since_s > body_s_max:
             self.refuse_body(RequestTimeout(f"the body did not arrive within {body_s_max:g} s; send it faster"))
 
     def refuse_body(self, error: ApiError) -> None:
@@ -255,8 +246,7 @@ class Exchange:
                 self._body_waiter = None
         if self._body_error is not None:
             raise self._body_error
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        body, self._body = self._joined(), []
         return body
 
     def attach(self, source: Source) -> None:
@@ -332,7 +322,8 @@ class Exchange:
             return
         wire, head = self._wire, self.head
         wire.write(
-            DOCUMENT
+            b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"x-request-id: %b\r\n%b%b%b\r\n%b"
             % (
                 wire.default_headers(),
                 len(answer),
@@ -392,5 +383,16 @@ class Exchange:
             )
 
     def _wake(self) -> None:
-        if self._body_waiter is not None and not self._body_waiter.done():
+        """The body is there, or not wanted any more."""
+        if self._gathered():
+            self.run()
+        elif self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_result(None)
+
+    def _gathered(self) -> bool:
+        """Ends the wait for a body that nothing else waits for; whether there was one."""
+        if not self._gathers:
+            return False
+        self._gathers = False
+        self._wire.over(self)
+        return True

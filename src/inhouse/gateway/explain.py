@@ -60,8 +60,7 @@ def _shown(step: Step, arrived_s: float) -> dict[str, Any]:
         candidates = [_candidate(one) for one in step.candidates]
         told = {"endpoint": step.endpoint, "policy": step.policy, "why": step.why, "candidates": candidates}
         return {"what": "picked", "at_s": at_s, **told}
-    fields: dict[str, Any] = msgspec.to_builtins(step)
-    return {"what": fields.pop("what"), **fields, "at_s": at_s}
+    return {"what": step.__struct_config__.tag, **msgspec.structs.asdict(step), "at_s": at_s}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

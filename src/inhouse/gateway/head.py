@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from inhouse.engines.known_head import HeadBytes
 from inhouse.gateway import timing
 from inhouse.gateway.apis import Api
 from inhouse.tenancy.auth import proof_of
@@ -100,23 +101,10 @@ def head_of(
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A head, and the bytes that it was made from, around the digits of its `content-length`."""
+    """A head, and the bytes that it was made from."""
 
     head: Head
-    before: bytes
-    after: bytes
-
-    def body_in(self, data: bytes) -> bytes | None:
-        """The body, if `data` is the same head and the whole body of one request, and nothing else."""
-        before, after = self.before, self.after
-        if not data.startswith(before):
-            return None
-        begin = len(before)
-        end = data.find(b"\r", begin, begin + 13)
-        if end < 0 or not data.startswith(after, end):
-            return None
-        digits, body = data[begin:end], data[end + len(after) :]
-        return body if digits.isdigit() and int(digits) == len(body) else None
+    bytes: HeadBytes
 
 
 def again(head: Head, data: bytes) -> Again | None:
@@ -134,7 +122,7 @@ def again(head: Head, data: bytes) -> Again | None:
     match = _LENGTH.search(data, 0, end + 2)
     if match is None or int(match[1]) != head.length:
         return None
-    return Again(head, data[: match.start(1)], data[match.end(1) : end + len(_END)])
+    return Again(head, HeadBytes(data[: match.start(1)], data[match.end(1) : end + len(_END)]))
 
 
 def without_upgrade(method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -40,7 +40,7 @@ with _without_its_command_line():
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     from uvicorn.server import Server, ServerState
 
-__all__ = ["Config", "Flow", "HttpToolsProtocol", "Pipelined", "Server", "ServerState"]
+__all__ = ["FLAG", "Config", "Flag", "Flow", "HttpToolsProtocol", "Pipelined", "Server", "ServerState"]
 
 
 class Flow(FlowControl):
@@ -65,3 +65,15 @@ class Pipelined(list[tuple[Any, Any]]):
 
     def appendleft(self, one: tuple[Any, Any]) -> None:
         self.insert(0, one)
+
+
+class Flag:
+    """Stands in for the event that uvicorn sets when a request cycle has news; an Exchange is told directly."""
+
+    __slots__ = ()
+
+    def set(self) -> None:
+        return None
+
+
+FLAG = Flag()

@@ -15,7 +15,6 @@ not: the parser stops after its head, which is then fed once more without the of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -28,6 +27,7 @@ from inhouse.gateway.late_websocket import LateWebSocket, handshake, is_socket
 from inhouse.gateway.lean import Config, Flow, HttpToolsProtocol, Pipelined, ServerState
 from inhouse.gateway.response import alive, refusal
 from inhouse.gateway.stall import Stall
+from inhouse.gateway.wire import Wire
 from inhouse.parts import Parts
 
 _LINGER_S = 2.0
@@ -66,15 +66,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self._silent = True
         self._stall = Stall(self._head_since_s)
         self._idle_since_s: float | None = None
-        self._header_lines = b""
-        self._headers_seen: object = None
-        self.write: Callable[[bytes], None] = _nowhere
+        self._wire = Wire(self.loop, server_state, self._answered)
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = Flow(self.transport)
-        self.write = self.transport.write
+        self._wire.open(self.transport)
         if len(self.connections) > self._limits.connections_max:
             self._refuse(Unavailable("this server has too many open connections; retry in 1 s", retry_after_s=1))
 
@@ -117,8 +115,9 @@ class GatewayProtocol(HttpToolsProtocol):
         for exchange in tuple(self._exchanges):
             exchange.lost()
         self._exchanges.clear()
-        # both point back here: without them, what a connection held is free at once, not when the collector comes by
+        # these point back here: without them, what a connection held is free at once, not when the collector comes by
         self.cycle = self.parser = cast(Any, None)
+        self._wire.lost()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -161,7 +160,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._body_since_s = self.loop.time()
             if self.url == b"/health/live" and self.parser.get_method() == b"GET" and self._idle():
                 self._answered_here = True
-                self.transport.write(alive(self.default_headers(), keep_alive=self._keeps_alive()))
+                self._wire.write(alive(self._wire.default_headers(), keep_alive=self._keeps_alive()))
             else:
                 self._begin_asgi()
                 if self.pipeline:
@@ -189,7 +188,7 @@ class GatewayProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if self.pipeline or not (cycle is None or cycle.response_complete):
             return False
-        body = again.body_in(data)
+        body = again.bytes.body_in(data)
         if body is None or len(body) > self._limits.request_bytes_max:
             return False
         self._ahead_bytes = 0
@@ -200,7 +199,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return True
 
     def _exchange(self, head: Head, body: bytes | None = None) -> Exchange:
-        exchange = Exchange(self, self._parts, head, body)
+        exchange = Exchange(self._wire, self._parts, head, body)
         if self._notes_client and self.client:
             exchange.entry.client = self.client[0]
         self.cycle = cast(Any, exchange)
@@ -227,7 +226,7 @@ class GatewayProtocol(HttpToolsProtocol):
             if self._keeps_alive():
                 self.on_response_complete()
             else:
-                self.transport.close()
+                self._close()
         elif isinstance(cycle, Exchange):
             cycle.fed()
         else:
@@ -241,21 +240,8 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.pause()
         cycle.run()
 
-    # for Exchange
-    def default_headers(self) -> bytes:
-        headers = self.server_state.default_headers
-        if headers is not self._headers_seen:  # uvicorn makes new ones every second
-            self._headers_seen = headers
-            self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        return self._header_lines
-
-    def under_way(self, work: Exchange | asyncio.Task[None]) -> None:
-        self.tasks.add(cast(Any, work))
-
-    def over(self, work: Exchange | asyncio.Task[None]) -> None:
-        self.tasks.discard(cast(Any, work))
-
-    def answered(self, exchange: Exchange) -> None:
+    def _answered(self, exchange: Exchange) -> None:
+        """Its response is written whole."""
         exchanges = self._exchanges
         if exchanges and exchanges[0] is exchange:
             del exchanges[0]
@@ -283,11 +269,11 @@ class GatewayProtocol(HttpToolsProtocol):
             if now_s - self._body_since_s > self._limits.body_timeout:
                 self._give_body_up()
         elif self._head_bytes and self._idle() and now_s - self._head_since_s > self._limits.body_timeout:
-            self.transport.close()
+            self._close()
         elif self._silent and now_s - self._head_since_s > self._limits.keep_alive:
-            self.transport.close()  # connected, and never said anything
+            self._close()  # connected, and never said anything
         elif self._idle_since_s is not None and now_s - self._idle_since_s > self._limits.keep_alive:
-            self.transport.close()
+            self._close()
 
     def stop(self, reason: ApiError) -> None:
         """Ends what is running; the client is told why."""
@@ -295,6 +281,7 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.stop(reason)
 
     def shutdown(self) -> None:
+        self._wire.flush()
         super().shutdown()
         for exchange in self._exchanges:
             exchange.keep_alive = False
@@ -302,7 +289,6 @@ class GatewayProtocol(HttpToolsProtocol):
     # the rest is ours
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer per response: `check` ends idle connections."""
-        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
@@ -348,7 +334,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """The body of a request to the ASGI app does not come to its end."""
         cycle = cast(Any, self.cycle)
         if self._idle() or cycle.response_started:  # it has, or will have, its answer
-            self.transport.close()
+            self._close()
             return
         limit_s = self._limits.body_timeout
         self._refuse_in_place_of(cycle, RequestTimeout(f"the body did not arrive within {limit_s:g} s; send it faster"))
@@ -367,7 +353,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not self._idle():  # an answer is being written: a second one must not run into it
             self._refuse_after_answers(error)
             return
-        self.transport.write(refusal(error, self.default_headers()))
+        self._wire.write(refusal(error, self._wire.default_headers()))
         self._linger()
 
     def _refuse_after_answers(self, error: ApiError) -> None:
@@ -379,7 +365,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._exchanges and cast(Any, self.cycle) is self._exchanges[-1]:
             self._exchanges[-1].refuse_body(error)
         elif self._exchanges or self.pipeline or cast(Any, self.cycle).response_started:
-            self.transport.close()
+            self._close()
         else:
             self._refuse_in_place_of(self.cycle, error)
 
@@ -387,12 +373,13 @@ class GatewayProtocol(HttpToolsProtocol):
         """Closes, but reads past what the client still sends: a reset would take our answer from it."""
         self._closing = True
         if self._in_head and not self._head_bytes and not self._silent:
-            self.transport.close()
+            self._close()
             return
+        self._wire.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
 
-
-def _nowhere(data: bytes) -> None:
-    """Where writing goes before there is a connection."""
+    def _close(self) -> None:
+        self._wire.flush()
+        self.transport.close()

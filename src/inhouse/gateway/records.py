@@ -16,7 +16,7 @@ from starlette.responses import Response
 from inhouse.core import Identity
 from inhouse.errors import BadRequest, NotFound, StateError, StateUnavailable
 from inhouse.gateway.explain import story
-from inhouse.parts import Parts
+from inhouse.parts import Parts, book_all
 from inhouse.telemetry.audit_page import Page, Wanted, is_status, page
 from inhouse.telemetry.entry import Entry
 from inhouse.tenancy.roles import allows
@@ -33,6 +33,7 @@ class Records:
         """Needs `requests.read_own`; who has no `requests.read` finds the requests of the own tenant only."""
         parts, identity = self._parts, cast(Identity, request.scope["identity"])
         request_id = request.path_params["id"]
+        book_all(parts)
         found = parts.recent.find(request_id)
         if not allows(identity, "requests.read"):
             found = tuple(entry for entry in found if entry.tenant == identity.tenant)

@@ -12,8 +12,6 @@ from inhouse.wire import errors
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 JSON = b"content-type: application/json\r\n"
 EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-DOCUMENT = STATUS_LINES[200] + b"%b" + JSON + b"content-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n%b"
-"""A whole answer: default lines, length, request id, lines of limits, of CORS and of the connection's end, body."""
 _ALIVE = b'{"status":"ok"}'
 
 

@@ -48,7 +48,7 @@ _LAST_LINES_S = 0.5
 def serve(stack: Stack, *, environ: Mapping[str, str], report: Callable[[Report], None]) -> int:
     """Serves until told to stop; returns the exit code. Blocking. Raises InhouseError if it cannot begin."""
     began_s = time.monotonic()
-    heap.share_one_arena()
+    heap.prepare()
     listener = _listen(stack.gateway)
     try:
         return uvloop.run(_serve(stack, environ, report, listener, began_s))

@@ -34,7 +34,7 @@ def work(
     health: tuple[str, int] | None = None,
 ) -> int:
     """Works until told to stop; returns the exit code. Blocking. Raises InhouseError if it cannot begin."""
-    heap.share_one_arena()
+    heap.prepare()
     return uvloop.run(_work(stack, environ, report, only, health))
 
 

@@ -51,13 +51,13 @@ def seal(head: Head, body: bytes) -> tuple[bytes, Head]:
 
 def seal_all(head: Head, bodies: Iterable[bytes]) -> tuple[bytes, Head]:
     """The same for several records, in order: all lines, and the head after the last one."""
-    seq, digest, lines = head.seq, head.hash, []
+    seq, digest, lines = head.seq, head.hash.encode(), []
     for body in bodies:
         seq += 1
         numbered = b'{"seq":%d,%b' % (seq, body[1:])
         digest = _hash(digest, numbered)
-        lines.append(b'%b,"hash":"%b"}\n' % (numbered[:-1], digest.encode()))
-    return b"".join(lines), Head(seq, digest)
+        lines.append(b'%b,"hash":"%b"}\n' % (numbered[:-1], digest))
+    return b"".join(lines), Head(seq, digest.decode())
 
 
 def head_of(line: bytes) -> Head | None:
@@ -69,11 +69,11 @@ def head_of(line: bytes) -> Head | None:
 def holds(line: bytes, before: str) -> bool:
     """Whether a record is the one that was written after the one whose hash is `before`."""
     found = head_of(line)
-    return found is not None and _hash(before, line[:-_TAIL_BYTES] + b"}") == found.hash
+    return found is not None and _hash(before.encode(), line[:-_TAIL_BYTES] + b"}") == found.hash.encode()
 
 
-def _hash(before: str, body: bytes) -> str:
-    return hashlib.sha256(before.encode() + body).hexdigest()
+def _hash(before: bytes, body: bytes) -> bytes:
+    return hashlib.sha256(before + body).hexdigest().encode()
 
 
 @dataclass(slots=True)

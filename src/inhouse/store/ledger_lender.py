@@ -22,10 +22,10 @@ class Lender:
         with self._lock:
             return self._purses.lend(demands, tokens, now)
 
-    def restore(self, purse: Purse, held: int, tokens: int, now: Now) -> None:
+    def restore(self, purse: Purse, held: int, tokens: int, at_us: int) -> None:
         """A request is over that had `held` tokens of this purse, and took so many."""
         with self._lock:
-            purse.put_back(held, tokens, now.steady_us)
+            purse.put_back(held, tokens, at_us)
 
     def reservation(self, purse: Purse, tokens: int) -> Reservation:
         """Of what was lent."""

@@ -1,9 +1,9 @@
 """The audit: one record for each request and for each administrative act. No field for content exists.
 
-Theory of operation. `book` and `act` append to a list and cost nothing else. `flush`, called by the clock a few times a
-second, hands what has gathered to one thread, which makes records of it and gives them to the sink, all or none; while
-that thread works, the next records gather. A batch that could not be written is put back and tried again; beyond
-`pending_max` the newest are lost, counted, and their number is written into the chain once it can be (`audit.lost`).
+Theory of operation. `book` and `act` make records and append them to a list. `flush`, called by the clock a few times a
+second, hands what has gathered to one thread, which gives it to the sink, all or none; while that thread works, the
+next records gather. A batch that could not be written is put back and tried again; beyond `pending_max` the newest are
+lost, counted, and their number is written into the chain once it can be (`audit.lost`).
 
 What a process that is killed can lose is what was not handed over and written: less than a second's records.
 
@@ -72,32 +72,36 @@ class Audit:
         self._tell = tell
         self._clock = clock
         self._wall_clock = wall_clock
-        self._pending: list[Entry | Record] = []
-        self._batch: list[Entry | Record] = []
-        self._writing: Future[None] | None = None
+        self._epoch_s = wall_clock() - clock()
+        """What the event loop's clock showed, in seconds since 1970, at its zero; looked at again now and then."""
+        self._pending: list[bytes] = []
+        self._batch: list[bytes] = []
+        self._writing: Future[object] | None = None
         self._failing = ""
         self._again_s = 0.0
         self._written = self._lost = self._lost_told = 0
         self._writer = writer or ThreadPoolExecutor(1, thread_name_prefix="audit")
 
     def book(self, entry: Entry) -> None:
-        """A request that is over; nothing of it may change any more."""
-        self._take(entry)
+        """A request that is over."""
+        if self._has_room():
+            self._pending.append(_encode(record_of(entry, self._epoch_s)))
 
     def act(
         self, name: ActName, *, by: str = "inhouse", tenant: str = "", target: str = "", digest: str = "",
         facts: Facts | None = None,
     ) -> None:  # fmt: skip
         """Something that was done to the gateway, as it happens."""
-        now_s = round(self._wall_clock(), 3)
-        self._take(
-            Record(
+        if self._has_room():
+            now_s = round(self._wall_clock(), 3)
+            record = Record(
                 time=now_s, kind="act", act=name, by=by, tenant=tenant, target=target, digest=digest, facts=facts or {}
             )
-        )
+            self._pending.append(_encode(record))
 
     def flush(self) -> None:
         """Called a few times a second. Never waits for the disk and never raises."""
+        self._epoch_s = self._wall_clock() - self._clock()
         if self._writing is not None:
             if not self._writing.done():
                 return
@@ -109,8 +113,7 @@ class Audit:
                 lost, self._lost_told = self._lost - self._lost_told, self._lost
                 self.act("audit.lost", facts={"records": lost})
             self._batch, self._pending = self._pending, []
-            epoch_s = self._wall_clock() - self._clock()
-            self._writing = self._writer.submit(self._write, self._sink, self._batch, epoch_s)
+            self._writing = self._writer.submit(self._sink.append, self._batch)
 
     def close(self) -> None:
         """Writes what is left, and waits for that; a disk that stands still holds the end up `CLOSE_S_MAX` at most."""
@@ -132,14 +135,15 @@ class Audit:
         pending = len(self._pending) + len(self._batch)
         return AuditReading(self._written, self._lost, pending, bool(self._failing))
 
-    def _take(self, item: Entry | Record) -> None:
+    def _has_room(self) -> bool:
+        """For one more record; without, it is lost."""
         if self._sink is None:
-            return
+            return False
         if len(self._pending) < self._pending_max:
-            self._pending.append(item)
-        else:
-            self._lost += 1
-            self.refusing = self._refuse
+            return True
+        self._lost += 1
+        self.refusing = self._refuse
+        return False
 
     def _settle(self) -> None:
         """Sees how the last batch fared."""
@@ -158,13 +162,8 @@ class Audit:
         self._failing = reason
         self.refusing = self._refuse and bool(reason)
 
-    @staticmethod
-    def _write(sink: Sink, batch: Sequence[Entry | Record], epoch_s: float) -> None:
-        encode = _encoder.encode
-        sink.append([encode(record_of(item, epoch_s) if type(item) is Entry else item) for item in batch])
 
-
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 
 
 def record_of(entry: Entry, epoch_s: float) -> Record:

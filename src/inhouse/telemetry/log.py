@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, text for a terminal. Requests are written in batches, off the event loop.
+"""Log lines: JSON for machines, text for a terminal. They are written in batches, off the event loop.
 
 A line has fields with fixed names and values that are numbers, names or codes. There is no field for content, and
 nothing that a client sent is put into a message.
@@ -30,7 +30,10 @@ class Log:
         self._stream = stream or sys.stderr
         self._threshold = LEVELS[level]
         self._json = form == "json" or (form == "auto" and not self._stream.isatty())
-        self._lines: list[dict[str, Any] | Entry] = []
+        self._lines: list[dict[str, Any] | RequestLine | bytes] = []
+        """Those of requests are in their form already where that is JSON: there are many."""
+        self._epoch_s = time.time() - time.monotonic()
+        """What the event loop's clock showed, in seconds since 1970, at its zero; looked at again now and then."""
         self._dropped = 0
         self._writer: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="log")
 
@@ -40,11 +43,12 @@ class Log:
             self._append({"time": round(time.time(), 3), "level": level, "event": event, **fields})
 
     def request(self, entry: Entry) -> None:
-        """One finished request, of which nothing may change any more: its line is made when it is written."""
+        """One finished request."""
         if self._threshold <= _INFO or LEVELS[_level(entry)] >= self._threshold:
-            self._append(entry)
+            line = _line(entry, self._epoch_s)
+            self._append(_encode(line) if self._json else line)
 
-    def _append(self, line: dict[str, Any] | Entry) -> None:
+    def _append(self, line: dict[str, Any] | RequestLine | bytes) -> None:
         if len(self._lines) < _LINES_MAX:
             self._lines.append(line)
         else:
@@ -52,6 +56,7 @@ class Log:
 
     def flush(self) -> None:
         """Hands what has gathered to the writing thread; called a few times a second."""
+        self._epoch_s = time.time() - time.monotonic()
         if not self._lines:
             return
         lines, self._lines = self._lines, []
@@ -59,11 +64,10 @@ class Log:
             at = round(time.time(), 3)
             lines.append({"time": at, "level": "warning", "event": "log lines dropped", "lines": self._dropped})
             self._dropped = 0
-        epoch_s = time.time() - time.monotonic()
         if self._writer is not None:
-            self._writer.submit(self._write, lines, epoch_s)
+            self._writer.submit(self._write, lines)
         else:
-            self._write(lines, epoch_s)
+            self._write(lines)
 
     def close(self) -> None:
         """Writes what is left and waits until it is out."""
@@ -72,10 +76,11 @@ class Log:
         if writer is not None:
             writer.shutdown(wait=True)
 
-    def _write(self, gathered: list[dict[str, Any] | Entry], epoch_s: float) -> None:
-        lines = [_line(one, epoch_s) if isinstance(one, Entry) else one for one in gathered]
+    def _write(self, lines: list[dict[str, Any] | RequestLine | bytes]) -> None:
+        form = _encode if self._json else _text_line
         try:
-            self._stream.write(_encode_lines(lines).decode() if self._json else "".join(map(_text_line, lines)))
+            written = [one if isinstance(one, bytes) else form(one) for one in lines]
+            self._stream.write(b"\n".join([*written, b""]).decode())
             self._stream.flush()
         except (OSError, ValueError):
             return  # nobody reads standard error any more; there is no other place to say so
@@ -113,15 +118,15 @@ def _fields(line: RequestLine) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
 
 
-_encode_lines = msgspec.json.Encoder().encode_lines
+_encode = msgspec.json.Encoder().encode
 
 
-def _text_line(entry: dict[str, Any] | RequestLine) -> str:
+def _text_line(entry: dict[str, Any] | RequestLine) -> bytes:
     line = dict(entry) if isinstance(entry, dict) else _fields(entry)
     at = time.strftime("%H:%M:%S", time.localtime(line.pop("time")))
     level, event = line.pop("level"), line.pop("event")
     fields = " ".join(f"{name}={value}" for name, value in line.items() if value not in (None, "-"))
-    return f"{at} {level:<7} {event} {fields}\n"
+    return f"{at} {level:<7} {event} {fields}".encode()
 
 
 def place_of(error: BaseException) -> str:

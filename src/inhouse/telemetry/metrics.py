@@ -1,12 +1,11 @@
-"""Prometheus metrics. Requests are booked in batches (`flush`), so that the hot path only appends to a list.
+"""Prometheus metrics. Requests are counted as they end (`tally`), and handed to the library by `flush`.
 
 Labels are bounded: a model that the stack does not know is counted as `-`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 from prometheus_client.exposition import generate_latest
@@ -16,10 +15,10 @@ from inhouse.telemetry.audit import AuditReading
 from inhouse.telemetry.collectors import AuditState, Canaries, CanaryReading, LaneReading, Lanes
 from inhouse.telemetry.endpoints import Ejections, Endpoints
 from inhouse.telemetry.entry import HUNG_UP, Entry
+from inhouse.telemetry.tally import Tally
 from inhouse.telemetry.times import Times
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_K = TypeVar("_K")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time of creation for each series would only double the page
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -74,11 +73,24 @@ class Metrics:
         ):
             registry.register(collector)
         self._ejections: Ejections | None = None
-        self._entries: list[Entry] = []
+        self._tallies: dict[tuple[str, str, int], Tally] = {}
 
     def book(self, entry: Entry) -> None:
         """Takes a finished request; it shows after the next `flush`."""
-        self._entries.append(entry)
+        alike = (entry.api, entry.model, entry.status)
+        tally = self._tallies.get(alike)
+        if tally is None:
+            tally = self._tallies[alike] = self._tally(entry.model, entry.status)
+        tally.add(entry)
+        if entry.cache:
+            self._reuse.labels(entry.model, entry.cache).inc()
+            self._tokens.labels(entry.model, "reused").inc(entry.reused_tokens)
+        if entry.retries:
+            self._retries.labels(entry.model).inc(entry.retries)
+        if entry.failovers:
+            self._failovers.labels(entry.model).inc(entry.failovers)
+        if entry.failed:
+            self._broken.labels(entry.model).inc()
 
     def watch_audit(self, read: Callable[[], AuditReading]) -> None:
         """`read` is asked at each scrape."""
@@ -106,56 +118,23 @@ class Metrics:
         self._rollbacks.labels(route).inc()
 
     def flush(self) -> None:
-        """Counts what was booked: sums first, since each touch of a counter takes a lock."""
-        entries, self._entries = self._entries, []
-        requests: dict[tuple[str, str, int], list[Entry]] = {}
-        tokens: dict[tuple[str, str], int] = {}
-        reuse: dict[tuple[str, str], int] = {}
-        for entry in entries:
-            key = (entry.api, entry.model, entry.status)
-            alike = requests.get(key)
-            if alike is None:
-                requests[key] = [entry]
-            else:
-                alike.append(entry)
-            if entry.cache:
-                _add(reuse, (entry.model, entry.cache), 1)
-                _add(tokens, (entry.model, "reused"), entry.reused_tokens)
-            if entry.retries:
-                self._retries.labels(entry.model).inc(entry.retries)
-            if entry.failovers:
-                self._failovers.labels(entry.model).inc(entry.failovers)
-            if entry.failed:
-                self._broken.labels(entry.model).inc()
-        for (api, model, status), alike in requests.items():
-            self._requests.labels(api, model, str(status)).inc(len(alike))
-            used = [entry.usage for entry in alike if entry.usage.prompt_tokens]
-            if used:
-                _add(tokens, (model, "prompt"), sum([usage.prompt_tokens for usage in used]))
-                _add(tokens, (model, "cached"), sum([usage.cached_tokens for usage in used]))
-                _add(tokens, (model, "completion"), sum([usage.completion_tokens for usage in used]))
-            if status in (200, HUNG_UP):
-                self._time(model, status, alike)
-        for (model, kind), count in tokens.items():
-            self._tokens.labels(model, kind).inc(count)
-        for (model, source), count in reuse.items():
-            self._reuse.labels(model, source).inc(count)
+        """Hands on what was counted."""
+        for (api, model, status), tally in self._tallies.items():
+            if tally.requests:
+                self._requests.labels(api, model, str(status)).inc(tally.requests)
+            if tally.prompt_tokens:
+                self._tokens.labels(model, "prompt").inc(tally.prompt_tokens)
+                self._tokens.labels(model, "cached").inc(tally.cached_tokens)
+                self._tokens.labels(model, "completion").inc(tally.completion_tokens)
+            tally.clear()
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         self.flush()
         return generate_latest(self.registry)
 
-    def _time(self, model: str, status: int, alike: Sequence[Entry]) -> None:
-        self._waited.observe(model, [entry.waited_s for entry in alike])
-        begun = [entry for entry in alike if entry.first_token_s is not None]
-        if begun:
-            self._ttft.observe(model, [ttft_s for entry in begun if (ttft_s := entry.ttft_s) is not None])
-        if status == 200:
-            self._e2e.observe(model, [entry.ended_s - entry.arrived_s for entry in alike])
-            if begun:
-                self._tpot.observe(model, [tpot_s for entry in begun if (tpot_s := entry.tpot_s) is not None])
-
-
-def _add(sums: dict[_K, int], key: _K, amount: int) -> None:
-    sums[key] = sums.get(key, 0) + amount
+    def _tally(self, model: str, status: int) -> Tally:
+        if status not in (200, HUNG_UP):
+            return Tally(None, None, None, None)
+        tpot, e2e = (self._tpot.of(model), self._e2e.of(model)) if status == 200 else (None, None)
+        return Tally(self._waited.of(model), self._ttft.of(model), tpot, e2e)

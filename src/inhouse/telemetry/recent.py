@@ -1,7 +1,7 @@
 """The requests that ended last, for `inhouse explain`: in memory, bounded in number and bytes, gone with the process.
 
-Keeping one costs about as much as appending to a list, since the entry is kept as it is and rendered only when somebody
-asks for it.
+Each is kept as some hundred bytes, and is an entry again when somebody asks: as objects they would be ten times as much
+memory, which every request would have to walk through to make room for itself.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from collections import deque
 from itertools import islice
 
 from inhouse.telemetry.entry import Entry
-from inhouse.telemetry.story import Picked
+from inhouse.telemetry.kept import Kept, encode, entry_of
 
-ENTRY_BYTES = 1024
-"""An entry with its strings and its place in the queue, rounded up; steps and their candidates come on top."""
-_STEP_BYTES = 160
-_CANDIDATE_BYTES = 128
+KEPT_BYTES = 64
+"""What one takes beside its own bytes, about."""
 _SAME_ID_MAX = 8
-_AT_ONCE = 64
-"""Requests that are kept before anybody looks how large they are."""
+_HEAD = b"\xdc\x00" + bytes([len(Kept.__struct_fields__)])
+"""MessagePack's, of an array with so many items; the id follows."""
 
 
 class Recent:
@@ -27,50 +25,54 @@ class Recent:
     def __init__(self, *, requests_max: int, bytes_max: int) -> None:
         self.requests_max = requests_max
         self.bytes_max = bytes_max
-        self._bytes = 0
-        self._entries: deque[Entry] = deque()
-        self._sizes: deque[int] = deque()
-        self._new: list[Entry] = []
+        self.bytes = 0
+        self._kept: deque[bytes] = deque()
 
     def __len__(self) -> int:
-        self._weigh()
-        return len(self._entries)
-
-    @property
-    def bytes(self) -> int:
-        self._weigh()
-        return self._bytes
+        return len(self._kept)
 
     def keep(self, entry: Entry) -> None:
-        """Takes a request that is over; the oldest ones make room, once for some."""
-        self._new.append(entry)
-        if len(self._new) >= _AT_ONCE:
-            self._weigh()
-
-    def _weigh(self) -> None:
-        new, self._new = self._new, []
-        for entry in new:
-            size = ENTRY_BYTES + _bytes_of(entry)
-            self._entries.append(entry)
-            self._sizes.append(size)
-            self._bytes += size
-        while len(self._entries) > self.requests_max or self._bytes > self.bytes_max:
-            self._entries.popleft()
-            self._bytes -= self._sizes.popleft()
+        """Takes a request that is over; the oldest ones make room."""
+        data = kept_of(entry)
+        kept = self._kept
+        kept.append(data)
+        self.bytes += len(data) + KEPT_BYTES
+        while len(kept) > self.requests_max or self.bytes > self.bytes_max:
+            self.bytes -= len(kept.popleft()) + KEPT_BYTES
 
     def find(self, request_id: str) -> tuple[Entry, ...]:
         """Those that bear this id, the newest first: clients may send an id of their own twice.
 
         Looks at one after the other: nobody asks often, and a table of ids would cost every request time and memory.
         """
-        self._weigh()
-        found = (entry for entry in reversed(self._entries) if entry.request_id == request_id)
-        return tuple(islice(found, _SAME_ID_MAX))
+        begins = _HEAD + encode(request_id)
+        found = (data for data in reversed(self._kept) if data.startswith(begins))
+        return tuple(entry_of(data) for data in islice(found, _SAME_ID_MAX))
 
 
-def _bytes_of(entry: Entry) -> int:
-    size = _STEP_BYTES * len(entry.steps)
-    for step in entry.steps:
-        if type(step) is Picked:
-            size += _CANDIDATE_BYTES * (len(step.names) + len(step.out))
-    return size
+def kept_of(entry: Entry) -> bytes:
+    """See `Kept`."""
+    usage = entry.usage
+    return encode(
+        (
+            entry.request_id,
+            entry.api,
+            entry.model,
+            entry.tenant,
+            entry.key_id,
+            entry.status,
+            entry.code,
+            entry.failed,
+            entry.place,
+            entry.arrived_s,
+            entry.waited_s,
+            entry.first_token_s,
+            entry.ended_s,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            entry.money,
+            entry.facts,
+            entry.steps,
+        )
+    )

@@ -14,7 +14,7 @@ import msgspec
 STEPS_MAX = 64
 
 
-class Held(msgspec.Struct, frozen=True, tag_field="what", tag="held"):
+class Held(msgspec.Struct, frozen=True, array_like=True, tag="held"):
     """Quotas were asked: what the request may use at most is held in these scopes."""
 
     at_s: float
@@ -25,7 +25,7 @@ class Held(msgspec.Struct, frozen=True, tag_field="what", tag="held"):
     """In millionths of the currency."""
 
 
-class Limited(msgspec.Struct, frozen=True, tag_field="what", tag="limited"):
+class Limited(msgspec.Struct, frozen=True, array_like=True, tag="limited"):
     """A limit did not let it in."""
 
     at_s: float
@@ -47,7 +47,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """The filter that took it out, if one did."""
 
 
-class Picked(msgspec.Struct, frozen=True, gc=False, tag_field="what", tag="picked"):
+class Picked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="picked"):
     """Routing chose an endpoint, among those with these `names`; the figures belong to them by index. `out` are those
     that a filter took out, each with the filter. (What the router had in hand is kept as it is: one is made in each
     request, and few are looked at.)
@@ -73,7 +73,7 @@ class Picked(msgspec.Struct, frozen=True, gc=False, tag_field="what", tag="picke
         return found + [Candidate(name, out=out) for name, out in self.out]
 
 
-class Asked(msgspec.Struct, frozen=True, tag_field="what", tag="asked"):
+class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
     """The request went to the engine behind an endpoint; the second time is a retry or another choice of `n`."""
 
     at_s: float
@@ -82,7 +82,7 @@ class Asked(msgspec.Struct, frozen=True, tag_field="what", tag="asked"):
     """Which of the request's jobs: choices, prompts, texts."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag_field="what", tag="failed"):
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     """An endpoint did not answer, or broke off."""
 
     at_s: float
@@ -91,7 +91,7 @@ class Failed(msgspec.Struct, frozen=True, tag_field="what", tag="failed"):
     job: int = 0
 
 
-class WentOn(msgspec.Struct, frozen=True, tag_field="what", tag="went_on"):
+class WentOn(msgspec.Struct, frozen=True, array_like=True, tag="went_on"):
     """An answer that had begun broke off and goes on at another endpoint."""
 
     at_s: float
@@ -100,7 +100,7 @@ class WentOn(msgspec.Struct, frozen=True, tag_field="what", tag="went_on"):
     job: int = 0
 
 
-class CutOff(msgspec.Struct, frozen=True, tag_field="what", tag="cut_off"):
+class CutOff(msgspec.Struct, frozen=True, array_like=True, tag="cut_off"):
     """An answer that had begun broke off and could not go on."""
 
     at_s: float
@@ -109,7 +109,7 @@ class CutOff(msgspec.Struct, frozen=True, tag_field="what", tag="cut_off"):
     job: int = 0
 
 
-class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
+class Reused(msgspec.Struct, frozen=True, array_like=True, tag="reused"):
     """No engine was asked: the answer was kept, or another request had asked for it already."""
 
     at_s: float
@@ -118,7 +118,7 @@ class Reused(msgspec.Struct, frozen=True, tag_field="what", tag="reused"):
     job: int = 0
 
 
-class Routed(msgspec.Struct, frozen=True, tag_field="what", tag="routed"):
+class Routed(msgspec.Struct, frozen=True, array_like=True, tag="routed"):
     """A route, or a caller who may, chose a model."""
 
     at_s: float

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from inhouse.telemetry.tally import Spread
 
 
 class Times(Collector):
@@ -18,25 +19,18 @@ class Times(Collector):
         self._sentence = sentence
         self._bounds = buckets
         self._labels = [*map(floatToGoString, buckets), "+Inf"]
-        self._series: dict[str, tuple[list[int], list[float]]] = {}
+        self._spreads: dict[str, Spread] = {}
 
-    def observe(self, model: str, seconds: Sequence[float]) -> None:
-        """Some values of one model."""
-        series = self._series.get(model)
-        if series is None:
-            series = self._series[model] = ([0] * len(self._labels), [0.0])
-        counts, total = series
-        bounds = self._bounds
-        for value in seconds:
-            counts[bisect_left(bounds, value)] += 1
-        total[0] += sum(seconds)
+    def of(self, model: str) -> Spread:
+        """Where the values of a model are counted."""
+        return self._spreads.setdefault(model, Spread(self._bounds))
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._sentence, labels=["model"])
-        for model, (counts, total) in self._series.items():
+        for model, spread in self._spreads.items():
             cumulative, buckets = 0, []
-            for label, count in zip(self._labels, counts, strict=True):
+            for label, count in zip(self._labels, spread.counts, strict=True):
                 cumulative += count
                 buckets.append((label, float(cumulative)))
-            family.add_metric([model], buckets, total[0])
+            family.add_metric([model], buckets, spread.total)
         return [family]

@@ -177,16 +177,17 @@ def rate_lines(requests: Rate | None, tokens: Rate | None) -> bytes:
     return lines
 
 
-_OF_PURSE = (_REQUESTS_LINES + _TOKENS_LINES).replace(b"%b", b"1m0s")
-"""What a purse tells is there again in a minute."""
-
-
 def purse_lines(purse: Purse) -> bytes:
-    """As `rate_lines`, of where the limits of a purse stand."""
+    """As `rate_lines`, of where the limits of a purse stand: what it tells is there again in a minute. (Written out, as
+    that is compiled to a third of the time.)
+    """
     requests, tokens, idle = purse.requests_rate, purse.tokens_rate, purse.idle
     if requests is None or tokens is None:
         return rate_lines(*purse.rates())
-    return _OF_PURSE % (
+    return (
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: 1m0s\r\n"
+        b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: 1m0s\r\n"
+    ) % (
         requests.limit,
         requests.remaining + idle.requests,
         tokens.limit,

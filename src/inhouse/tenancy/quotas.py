@@ -140,12 +140,12 @@ class Quotas:
             self.held += 1
         return purse
 
-    def restore(self, purse: Purse, held: int, tokens: int) -> None:
-        """The request took so many tokens of those `held`."""
+    def restore(self, purse: Purse, held: int, tokens: int, at_us: int) -> None:
+        """The request took so many tokens of those `held`, as it is over `at_us` on the steady clock."""
         if tokens > held:
             self.overruns += 1
         if self._lender is not None:
-            self._lender.restore(purse, held, tokens, self._clock())
+            self._lender.restore(purse, held, tokens, at_us)
             self.held -= 1
 
     def hold(self, identity: Identity, model: str, agreed: Terms, bound: Bound, purse: Purse | None, at: Now) -> Hold:

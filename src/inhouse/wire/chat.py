@@ -296,6 +296,12 @@ class WholeAnswer(Struct):
     usage: EngineUsage
 
 
+class AnswerEnd(Struct):
+    """The end of one, from its usage on."""
+
+    usage: EngineUsage
+
+
 class Failure(Struct):
     message: str = "the engine failed"
 

@@ -17,6 +17,8 @@ from inhouse.errors import BadRequest, InvalidJson, RequestTooComplex
 from inhouse.wire.chat import ChatRequest, Message, TextPart
 
 _NOT_BRACKETS_OR_QUOTES = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_LARGE = 8192
+"""From here on a copy of the body costs more than to look for its brackets one by one."""
 _NOR_ESCAPES = bytes(byte for byte in range(256) if byte not in b'[]{}"\\/bfnrtu')
 """Of an escape both bytes are kept, so that no quote moves behind a backslash."""
 
@@ -30,12 +32,26 @@ def check_body(body: bytes | bytearray, limits: RequestsSpec) -> None:
             raise InvalidJson(
                 f"the body is not valid JSON: it is not valid UTF-8 (byte {error.start}); send it as UTF-8"
             ) from None
-    openings = 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b""))
-    if openings > limits.depth_max and _deeper(body, limits.depth_max):
+    if _many_openings(body, limits.depth_max) and _deeper(body, limits.depth_max):
         raise RequestTooComplex(
             f"the body is nested more than {limits.depth_max} levels deep; "
             "send a flatter one, or raise `requests.depth_max` in inhouse.yaml"
         )
+
+
+def _many_openings(body: bytes | bytearray, levels: int) -> bool:
+    """Whether more lists and objects begin in it than are allowed to lie in each other."""
+    if len(body) < _LARGE:
+        return 2 * len(body) - len(body.replace(b"{", b"")) - len(body.replace(b"[", b"")) > levels
+    found = 0
+    for opening in (b"{", b"["):
+        at = body.find(opening)
+        while at >= 0:
+            found += 1
+            if found > levels:
+                return True
+            at = body.find(opening, at + 1)
+    return False
 
 
 def _deeper(body: bytes | bytearray, levels: int) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from inhouse.core import NOTHING, Usage
 from inhouse.errors import ApiError, EngineError
 from inhouse.wire import errors, sse
-from inhouse.wire.chat import ChatChunk, FailureEvent, Rendering, WholeAnswer
+from inhouse.wire.chat import AnswerEnd, ChatChunk, FailureEvent, Rendering, WholeAnswer
 from inhouse.wire.fold import AnswerFold
 
 _chunk = msgspec.json.Decoder(ChatChunk)
@@ -21,13 +21,25 @@ _DELTA = b'"delta":{'
 _NO_USAGE = b'"usage":null'
 """vLLM says so in every event but the last one."""
 _USAGE, _ERROR, _DONE = _MARKS = (b'"usage":', b'"error":', b"[DONE]")
+_CHOICES = b'"choices":'
 
 
 _document = msgspec.json.Decoder(WholeAnswer)
+_end = msgspec.json.Decoder(AnswerEnd)
 
 
 def usage_in(document: bytes) -> Usage:
-    """The usage that a whole answer tells. Raises EngineError."""
+    """The usage that a whole answer tells. Raises EngineError.
+
+    Most engines tell it behind the text: then only the end is read, which no text can look like, as its quotes are
+    escaped. Where that does not fit, all is.
+    """
+    at = document.rfind(_USAGE)
+    if at > 0 and document.startswith(b"{") and document.find(_CHOICES, 0, at) > 0:
+        try:
+            return _end.decode(b"{" + document[at:]).usage.noun()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # it stands deeper
     try:
         return _document.decode(document).usage.noun()
     except (msgspec.DecodeError, UnicodeDecodeError):

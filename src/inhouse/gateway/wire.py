@@ -1,0 +1,61 @@
+"""The connection to a client, as its requests see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from inhouse.gateway.lean import ServerState
+from inhouse.outbox import outbox_of
+
+
+class Wire:
+    """`answered` is called with a request whose response is written whole."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, state: ServerState, answered: Callable[[Any], None]) -> None:
+        self.answered = answered
+        self._transport: asyncio.Transport | None = None
+        self._outbox = outbox_of(loop)
+        self._state = state
+        self._tasks: set[Any] = state.tasks
+        """What the end of the server waits for."""
+        self._header_lines = b""
+        self._headers_seen: object = None
+
+    def open(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def lost(self) -> None:
+        """What it pointed to is free at once, not when the collector comes by."""
+        self._transport = None
+        self.answered = _forgotten
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._outbox.write(self._transport, data)
+
+    def flush(self) -> None:
+        """To be called before the connection is closed."""
+        self._outbox.flush()
+
+    def default_headers(self) -> bytes:
+        """`date` and what else belongs to every response, as header lines."""
+        headers = self._state.default_headers
+        if headers is not self._headers_seen:  # uvicorn makes new ones every second
+            self._headers_seen = headers
+            self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._header_lines
+
+    def under_way(self, work: object) -> None:
+        """The end of the server waits for it, until it is `over`."""
+        self._tasks.add(work)
+        self._outbox.busy = len(self._tasks)
+
+    def over(self, work: object) -> None:
+        self._tasks.discard(work)
+        self._outbox.busy = len(self._tasks)
+
+
+def _forgotten(request: object) -> None:
+    """Nobody is there any more to be told."""

@@ -1,0 +1,91 @@
+"""Writes of one turn of the event loop go out together where much is under way, and always in their order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from inhouse.outbox import Outbox, outbox_of
+
+MANY = 1000
+
+
+class Transport(asyncio.Transport):
+    """Notes what is written, by itself and in the order of all."""
+
+    def __init__(self, name: str, told: list[tuple[str, bytes]]) -> None:
+        super().__init__()
+        self.name, self.told = name, told
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.told.append((self.name, bytes(data)))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+@pytest.fixture
+def told() -> list[tuple[str, bytes]]:
+    return []
+
+
+async def test_little_goes_out_at_once(told: list[tuple[str, bytes]]) -> None:
+    outbox = outbox_of(asyncio.get_running_loop())
+    outbox.busy = 1
+    outbox.write(Transport("a", told), b"1")
+    assert told == [("a", b"1")]
+
+
+async def test_much_goes_out_at_the_end_of_the_turn(told: list[tuple[str, bytes]]) -> None:
+    """In its order; what comes when little is left under way does not overtake what is held."""
+    outbox = outbox_of(asyncio.get_running_loop())
+    a, b = Transport("a", told), Transport("b", told)
+    outbox.busy = MANY
+    outbox.write(a, b"1")
+    outbox.write(b, b"2")
+    outbox.busy = 0
+    outbox.write(a, b"3")
+    assert told == []
+    await asyncio.sleep(0)
+    assert told == [("a", b"1"), ("b", b"2"), ("a", b"3")]
+    outbox.write(b, b"4")
+    assert told[-1] == ("b", b"4")
+
+
+async def test_who_closes_has_it_written_first(told: list[tuple[str, bytes]]) -> None:
+    """And what is held for a connection that was lost goes nowhere."""
+    outbox = outbox_of(asyncio.get_running_loop())
+    outbox.busy = MANY
+    a, b = Transport("a", told), Transport("b", told)
+    outbox.write(a, b"1")
+    outbox.write(b, b"2")
+    b.closed = True
+    outbox.flush()
+    a.closed = True
+    assert told == [("a", b"1")]
+    await asyncio.sleep(0)
+    assert told == [("a", b"1")]
+
+
+def test_each_loop_has_its_own() -> None:
+    """A loop that ended with something held does not hold up another one."""
+    told: list[tuple[str, bytes]] = []
+    boxes: list[Outbox] = []
+
+    async def leave_something() -> None:
+        outbox = outbox_of(asyncio.get_running_loop())
+        outbox.busy = MANY
+        outbox.write(Transport("a", told), b"1")
+        boxes.append(outbox)
+
+    async def write() -> None:
+        await test_much_goes_out_at_the_end_of_the_turn([])
+        boxes.append(outbox_of(asyncio.get_running_loop()))
+
+    asyncio.run(leave_something())
+    asyncio.run(write())
+    assert boxes[0] is not boxes[1]
