@@ -24,10 +24,10 @@ from inhouse.tenancy.quotas import Quotas
 if TYPE_CHECKING:
     from inhouse.runtime_residence import Keeper
 
-BOOKED_AT_ONCE = 16
-"""Requests that are booked together. One by one each would find the processor's caches cold; of more, those that began
-first would have left them, and the next request would wait longer."""
-WRITTEN_AT_ONCE = 1024
+BOOKED_AT_ONCE = 8
+"""Requests that are booked together. One by one each would find the processor's caches cold; with more, the next
+request would wait longer."""
+WRITTEN_AT_ONCE = 2048
 """Requests whose records and lines are handed on to be written, if the clock has not done so before."""
 _SHARES_MAX = 10_000
 

@@ -20,8 +20,9 @@ import pytest
 import uvloop
 
 from fake_engine import binary
-from inhouse.store.ledger import Demand, Limits, Now, Reservation, UsageFilter, now
+from inhouse.store.ledger import Demand, Limits, Now, Reservation, UsageFilter
 from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.moment import now
 from serving import KEY, Gateway, serving
 
 CLIENTS = 64

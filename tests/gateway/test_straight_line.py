@@ -375,7 +375,7 @@ async def test_a_body_that_never_comes_whole(tmp_path: Path, ends: str, status: 
         data = request("hello", stream=False)
         writer.write(data[: data.index(b"\r\n\r\n") + 20])
         await asyncio.sleep(0.1)
-        (line,) = [one for one in gc.get_objects() if isinstance(one, GatewayProtocol) and one._parts is parts]
+        (line,) = [one for one in gc.get_objects() if type(one) is GatewayProtocol and one._parts is parts]
         assert len(line.tasks) == 1
         if ends == "leaves":
             writer.close()

@@ -17,8 +17,9 @@ import pytest
 
 from inhouse.errors import StateError
 from inhouse.store import schema
-from inhouse.store.ledger import Demand, Limits, Now, Refusal, Reservation, UsageFilter, UsageRow, Use, now
+from inhouse.store.ledger import Demand, Limits, Now, Refusal, Reservation, UsageFilter, UsageRow, Use
 from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.moment import now
 from inhouse.store.sqlite import FILE_NAME, SqliteStore
 
 START = Now(wall_us=20_000 * 86_400_000_000, steady_us=1_000_000_000)
@@ -26,7 +27,8 @@ NOBODY = 65534
 
 PREPARE = """
 import pathlib, random, sys
-from inhouse.store.ledger import Demand, Limits, Reservation, now
+from inhouse.store.ledger import Demand, Limits, Reservation
+from inhouse.store.moment import now
 from inhouse.store.ledger_sqlite import SqliteLedger
 ledger = SqliteLedger(pathlib.Path(sys.argv[1]))
 demands = (Demand("tenant:acme", Limits(tokens_per_month=5000)), Demand("key:k", Limits(money_per_month=10**9)))

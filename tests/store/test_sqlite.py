@@ -18,8 +18,9 @@ import pytest
 
 from inhouse.errors import StateError
 from inhouse.store.contract import Key
-from inhouse.store.ledger import UsageRow, now
+from inhouse.store.ledger import UsageRow
 from inhouse.store.ledger_sqlite import SqliteLedger
+from inhouse.store.moment import now
 from inhouse.store.schema import KNOWN_VERSION, MIGRATIONS
 from inhouse.store.sqlite import FILE_NAME, SqliteStore
 

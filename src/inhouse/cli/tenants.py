@@ -60,7 +60,7 @@ def _rows(config: Path | None, state_dir: Path | None, *, only: str | None) -> t
     from contextlib import closing
 
     from inhouse.config import load
-    from inhouse.store.ledger import now
+    from inhouse.store.moment import now
     from inhouse.store.stores import Stores
     from inhouse.tenancy.standing import standings
 

@@ -22,7 +22,8 @@ from inhouse.core import Identity
 from inhouse.errors import BadRequest, StateError, StateUnavailable
 from inhouse.gateway.body import read_body
 from inhouse.parts import Parts
-from inhouse.store.ledger import Ledger, UsageRow, now
+from inhouse.store.ledger import Ledger, UsageRow
+from inhouse.store.moment import now
 from inhouse.tenancy import standing, usage, wanted
 from inhouse.tenancy.desk import KeyDesk, shown
 from inhouse.tenancy.keys import Minted

@@ -50,23 +50,15 @@ class GatewayProtocol(HttpToolsProtocol):
         self.pipeline = cast(Any, Pipelined())
         self._parts = parts
         self._read = b""
-        self._again: Again | None = None
         self._limits = parts.stack.gateway
         self._notes_client = parts.stack.audit.client_address
-        self._exchanges: list[Exchange] = []
-        self._head_bytes = 0
-        self._in_head = True
         self._head_since_s = self.loop.time()
         self._body_since_s = self._head_since_s
-        self._ahead_bytes = 0
         self._plain_head = b""
         self._socket_head = b""
-        self._closing = False
         self._answered_here = False
-        self._silent = True
         self._stall = Stall(self._head_since_s)
-        self._idle_since_s: float | None = None
-        self._wire = Wire(self.loop, server_state, self._answered)
+        self._wire = Wire(self.loop, server_state, self._answered, body_bytes_max=self._limits.request_bytes_max)
 
     # asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,57 +69,58 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(Unavailable("this server has too many open connections; retry in 1 s", retry_after_s=1))
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        wire = self._wire
+        if wire.closing:
             return  # read past until the client has our answer
-        self._silent = False
-        self._idle_since_s = None
-        if self._in_head:
-            if not self._head_bytes:
-                again = self._again
+        wire.silent = False
+        wire.idle_since_s = None
+        if wire.in_head:
+            if not wire.head_bytes:
+                again = wire.again
                 if again is not None and self._comes_again(again, data):
                     return
                 self._read = data
                 self._head_since_s = self.loop.time()
-            self._head_bytes += len(data)
+            wire.head_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            if not self._closing:
+            if not wire.closing:
                 self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
         else:
-            if self._in_head and self._head_bytes > self._limits.headers_bytes_max:
+            if wire.in_head and wire.head_bytes > self._limits.headers_bytes_max:
                 self._refuse(self._head_too_large())
         if not self.pipeline:
-            self._ahead_bytes = 0
+            wire.ahead_bytes = 0
             return
-        self._ahead_bytes += len(data)
-        if self._ahead_bytes > _AHEAD_BYTES_MAX and not self.transport.is_closing():
+        wire.ahead_bytes += len(data)
+        if wire.ahead_bytes > _AHEAD_BYTES_MAX and not self.transport.is_closing():
             self.flow.pause_reading()
 
     def eof_received(self) -> None:
-        for exchange in tuple(self._exchanges):
+        for exchange in tuple(self._wire.exchanges):
             exchange.lost()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._closing = True
+        self._wire.closing = True
         self.pipeline.clear()
-        for exchange in tuple(self._exchanges):
+        for exchange in tuple(self._wire.exchanges):
             exchange.lost()
-        self._exchanges.clear()
+        self._wire.exchanges.clear()
         # these point back here: without them, what a connection held is free at once, not when the collector comes by
         self.cycle = self.parser = cast(Any, None)
         self._wire.lost()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._exchanges:
-            self._exchanges[0].pause()
+        if self._wire.exchanges:
+            self._wire.exchanges[0].pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._exchanges:
-            self._exchanges[0].resume()
+        if self._wire.exchanges:
+            self._wire.exchanges[0].resume()
 
     # httptools
     def on_message_begin(self) -> None:
@@ -136,7 +129,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        head_bytes, self._head_bytes, self._in_head = self._head_bytes, 0, False
+        head_bytes, self._wire.head_bytes, self._wire.in_head = self._wire.head_bytes, 0, False
         if (
             head_bytes > self._limits.headers_bytes_max
             and size_of(self.url, self.headers) > self._limits.headers_bytes_max
@@ -175,7 +168,7 @@ class GatewayProtocol(HttpToolsProtocol):
             chunked=http_1_1,
             expects_continue=self.expect_100_continue and http_1_1,
         )
-        self._again = again(head, self._read) if self._read else None
+        self._wire.again = again(head, self._read) if self._read else None
         waiting = not self._idle()
         exchange = self._exchange(head)
         if waiting:
@@ -185,13 +178,14 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _comes_again(self, again: Again, data: bytes) -> bool:
         """Whether it is one whole request with the head of the one before; then it is on its way."""
+        wire = self._wire
         cycle = self.cycle
         if self.pipeline or not (cycle is None or cycle.response_complete):
             return False
         body = again.bytes.body_in(data)
-        if body is None or len(body) > self._limits.request_bytes_max:
+        if body is None or len(body) > wire.body_bytes_max:
             return False
-        self._ahead_bytes = 0
+        wire.ahead_bytes = 0
         exchange = self._exchange(again.head, body)
         if self.flow.write_paused:  # by the answer before this one
             exchange.pause()
@@ -199,11 +193,12 @@ class GatewayProtocol(HttpToolsProtocol):
         return True
 
     def _exchange(self, head: Head, body: bytes | None = None) -> Exchange:
-        exchange = Exchange(self._wire, self._parts, head, body)
+        wire = self._wire
+        exchange = Exchange(wire, self._parts, head, body)
         if self._notes_client and self.client:
             exchange.entry.client = self.client[0]
         self.cycle = cast(Any, exchange)
-        self._exchanges.append(exchange)
+        wire.exchanges.append(exchange)
         return exchange
 
     def on_body(self, body: bytes) -> None:
@@ -216,7 +211,7 @@ class GatewayProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = True
+        self._wire.in_head = True
         self._read = b""  # what follows in the same read does not begin it
         cycle = cast(Any, self.cycle)
         if self._plain_head or self._socket_head:
@@ -242,14 +237,15 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _answered(self, exchange: Exchange) -> None:
         """Its response is written whole."""
-        exchanges = self._exchanges
+        wire = self._wire
+        exchanges = wire.exchanges
         if exchanges and exchanges[0] is exchange:
             del exchanges[0]
         elif exchange in exchanges:
             exchanges.remove(exchange)
         if not exchange.keep_alive:
             self.pipeline.clear()
-            self._exchanges.clear()
+            wire.exchanges.clear()
             self._linger()
         self.on_response_complete()
 
@@ -259,36 +255,37 @@ class GatewayProtocol(HttpToolsProtocol):
     # for the server
     def check(self, now_s: float) -> None:
         """About once a second: whatever takes too long ends."""
-        for exchange in tuple(self._exchanges):
+        for exchange in tuple(self._wire.exchanges):
             exchange.check(now_s, body_s_max=self._limits.body_timeout)
         if self._stall.lasts_s(self.transport, now_s, paused=self.flow.write_paused) > self._limits.body_timeout:
             self.transport.abort()
-        elif self._closing:
+        elif self._wire.closing:
             return
-        elif not self._in_head and not self.pipeline and (self._idle() or not self._exchanges):
+        elif not self._wire.in_head and not self.pipeline and (self._idle() or not self._wire.exchanges):
             if now_s - self._body_since_s > self._limits.body_timeout:
                 self._give_body_up()
-        elif self._head_bytes and self._idle() and now_s - self._head_since_s > self._limits.body_timeout:
+        elif self._wire.head_bytes and self._idle() and now_s - self._head_since_s > self._limits.body_timeout:
             self._close()
-        elif self._silent and now_s - self._head_since_s > self._limits.keep_alive:
+        elif self._wire.silent and now_s - self._head_since_s > self._limits.keep_alive:
             self._close()  # connected, and never said anything
-        elif self._idle_since_s is not None and now_s - self._idle_since_s > self._limits.keep_alive:
+        elif self._wire.idle_since_s is not None and now_s - self._wire.idle_since_s > self._limits.keep_alive:
             self._close()
 
     def stop(self, reason: ApiError) -> None:
         """Ends what is running; the client is told why."""
-        for exchange in tuple(self._exchanges):
+        for exchange in tuple(self._wire.exchanges):
             exchange.stop(reason)
 
     def shutdown(self) -> None:
         self._wire.flush()
         super().shutdown()
-        for exchange in self._exchanges:
+        for exchange in self._wire.exchanges:
             exchange.keep_alive = False
 
     # the rest is ours
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer per response: `check` ends idle connections."""
+        wire = self._wire
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
@@ -297,7 +294,7 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:
-            self._idle_since_s = self.loop.time()
+            wire.idle_since_s = self.loop.time()
 
     def _parse(self, data: bytes) -> None:
         """Feeds the parser; where a request offers to upgrade, its head once more without the offer."""
@@ -307,7 +304,7 @@ class GatewayProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self._socket_head:
                     self.connections.discard(self)
-                    self._closing = True
+                    self._wire.closing = True
                     socket = LateWebSocket(self.config, self.server_state, self.app_state, self.loop)
                     socket.take_over(self.transport, self._socket_head + data[upgrade.args[0] :])
                     return
@@ -358,21 +355,21 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _refuse_after_answers(self, error: ApiError) -> None:
         """What came before the fault is answered still."""
-        self._closing = True
+        self._wire.closing = True
         self.cycle.keep_alive = False
-        if self._in_head:
+        if self._wire.in_head:
             return
-        if self._exchanges and cast(Any, self.cycle) is self._exchanges[-1]:
-            self._exchanges[-1].refuse_body(error)
-        elif self._exchanges or self.pipeline or cast(Any, self.cycle).response_started:
+        if self._wire.exchanges and cast(Any, self.cycle) is self._wire.exchanges[-1]:
+            self._wire.exchanges[-1].refuse_body(error)
+        elif self._wire.exchanges or self.pipeline or cast(Any, self.cycle).response_started:
             self._close()
         else:
             self._refuse_in_place_of(self.cycle, error)
 
     def _linger(self) -> None:
         """Closes, but reads past what the client still sends: a reset would take our answer from it."""
-        self._closing = True
-        if self._in_head and not self._head_bytes and not self._silent:
+        self._wire.closing = True
+        if self._wire.in_head and not self._wire.head_bytes and not self._wire.silent:
             self._close()
             return
         self._wire.flush()

@@ -6,15 +6,40 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from inhouse.gateway.head import Again
 from inhouse.gateway.lean import ServerState
 from inhouse.outbox import outbox_of
 
 
 class Wire:
-    """`answered` is called with a request whose response is written whole."""
+    """`answered` is called with a request whose response is written whole.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, state: ServerState, answered: Callable[[Any], None]) -> None:
+    It also holds where the connection stands, for `GatewayProtocol`: attributes of a class that extends uvicorn's are
+    looked up by name, those of this one are not, once it is compiled.
+    """
+
+    in_head: bool = True
+    head_bytes: int = 0
+    ahead_bytes: int = 0
+    """What came while requests wait for those before them."""
+    silent: bool = True
+    """Nothing ever came."""
+    closing: bool = False
+    """What still comes is read past."""
+    idle_since_s: float | None = None
+    again: Again | None = None
+    """The head of the last request, by which the next one may be known."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: ServerState,
+        answered: Callable[[Any], None],
+        *,
+        body_bytes_max: int,
+    ) -> None:
         self.answered = answered
+        self.body_bytes_max = body_bytes_max
         self._transport: asyncio.Transport | None = None
         self._outbox = outbox_of(loop)
         self._state = state
@@ -22,6 +47,8 @@ class Wire:
         """What the end of the server waits for."""
         self._header_lines = b""
         self._headers_seen: object = None
+        self.exchanges: list[Any] = []
+        """Those that are not answered yet, the running one first."""
 
     def open(self, transport: asyncio.Transport) -> None:
         self._transport = transport

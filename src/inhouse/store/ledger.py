@@ -14,7 +14,6 @@ Not here: who has which limits and what a refusal says (`tenancy/`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -39,10 +38,6 @@ class Now(msgspec.Struct, frozen=True, gc=False):
 
     wall_us: int
     steady_us: int
-
-
-def now() -> Now:
-    return Now(time.time_ns() // 1000, time.monotonic_ns() // 1000)
 
 
 class Limits(msgspec.Struct, frozen=True):

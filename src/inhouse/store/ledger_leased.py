@@ -35,9 +35,9 @@ from inhouse.store.ledger import (
     UsageRow,
     Use,
 )
-from inhouse.store.ledger import now as clock
 from inhouse.store.ledger_lender import Lender
 from inhouse.store.ledger_purse import Purse, Purses
+from inhouse.store.moment import now as clock
 
 
 class LeasedLedger:

@@ -22,12 +22,12 @@ from typing import Self
 from inhouse.config import Stack
 from inhouse.core import Identity, Usage
 from inhouse.errors import StateError, StateUnavailable
-from inhouse.store import ledger
 from inhouse.store.ledger import Ledger, Now, Refusal, Reservation, UsageRow
 from inhouse.store.ledger_account import DAY_US
 from inhouse.store.ledger_asked import Answer, AskedLedger
 from inhouse.store.ledger_leased import LeasedLedger
 from inhouse.store.ledger_purse import Purse
+from inhouse.store.moment import now
 from inhouse.tenancy.limits import Bound, Terms, check_fits, rate_lines, refusal_error, terms
 from inhouse.tenancy.prices import FREE
 
@@ -87,7 +87,7 @@ class Quotas:
         stack: Stack,
         ledger: Ledger,
         *,
-        clock: Callable[[], Now] = ledger.now,
+        clock: Callable[[], Now] = now,
         tell: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """`tell` hears why the ledger failed whenever it does."""
