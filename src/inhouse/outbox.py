@@ -21,9 +21,8 @@ _MANY = 6
 class Outbox:
     """That of an event loop (`outbox_of`). `busy`: how many requests are under way; the door says."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         self.busy = 0
-        self._loop = loop
         self._held: list[tuple[asyncio.Transport, bytes]] = []
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -34,14 +33,18 @@ class Outbox:
             transport.write(data)
         else:
             held.append((transport, data))
-            self._loop.call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """What is held goes out, but to connections that were closed meanwhile."""
         held, self._held = self._held, []
         for transport, data in held:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:  # noqa: BLE001 - what is held for the others goes out all the same
+                transport.abort()
 
 
 _outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
@@ -50,5 +53,5 @@ _outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDiction
 def outbox_of(loop: asyncio.AbstractEventLoop) -> Outbox:
     found = _outboxes.get(loop)
     if found is None:
-        found = _outboxes[loop] = Outbox(loop)
+        found = _outboxes[loop] = Outbox()
     return found

@@ -99,6 +99,11 @@ class Parts:
     heartbeat_s: float = 0.0
     """time.monotonic() of the last tick: how long ago the event loop was last seen alive."""
 
+    @property
+    def closed_to_new(self) -> bool:
+        """No new request is taken: this server stops, or nothing could be noted of it."""
+        return self.draining or self.audit.refusing
+
 
 class Shares:
     """What each tenant gets of the slots, as the stack says; or what `everybody` gets."""
@@ -124,9 +129,9 @@ def book_all(parts: Parts) -> None:
     metrics, log, recent, audit = parts.metrics, parts.log, parts.recent, parts.audit
     for entry in entries:
         try:
-            metrics.book(entry)
-            log.request(entry)
             audit.book(entry)
+            log.request(entry)
+            metrics.book(entry)
             recent.keep(entry)
         except Exception as error:  # noqa: BLE001 - the others are booked all the same
             parts.alarm.tell("internal error", fault=place_of(error))

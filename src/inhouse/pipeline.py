@@ -84,15 +84,15 @@ class Begun(Protocol):
         """The rest of its answer. Raises ApiError."""
 
 
-async def answer(parts: Parts, request: Request) -> None:
-    """Answers one request. Never raises; every way out is told to the client and booked."""
+async def answer(parts: Parts, request: Request, *, admitted: bool = False) -> None:
+    """Answers one request. Never raises; every way out is told to the client and booked. `admitted`: it came before."""
     entry = request.entry
     entry.begun = True
     view: View | None = None
     try:
-        if parts.draining:
+        if parts.draining and not admitted:
             raise ShuttingDown("this server is shutting down; retry in 5 s", retry_after_s=5.0)
-        if parts.audit.refusing:
+        if parts.audit.refusing and not admitted:
             raise AuditUnavailable("the audit cannot be written; the log of this server says why", retry_after_s=5.0)
         identity = parts.identify(*request.credentials)
         entry.key_id, entry.tenant = identity.key_id, identity.tenant

@@ -152,7 +152,7 @@ def stream(
         sink = ViewSink(0, view, client, Entry("r", "chat", 0.0), watch, place, None, rescue)
         over: list[Exception | None] = []
         sink.tell(over.append)
-        connection = Connection(Owner(Outbox(loop)), loop)
+        connection = Connection(Owner(Outbox()), loop)
         connection.connection_made(transport)
         reply = connection.send(b"", sink=sink)
         sink.relay(reply)

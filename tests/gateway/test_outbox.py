@@ -18,14 +18,20 @@ class Transport(asyncio.Transport):
     def __init__(self, name: str, told: list[tuple[str, bytes]]) -> None:
         super().__init__()
         self.name, self.told = name, told
-        self.closed = False
+        self.closed: bool | None = False
+        """None: it cannot be written to, and does not say so."""
 
     def write(self, data: Any) -> None:
+        if self.closed is None:
+            raise RuntimeError("it has said that it ends")
         assert not self.closed
         self.told.append((self.name, bytes(data)))
 
     def is_closing(self) -> bool:
-        return self.closed
+        return bool(self.closed)
+
+    def abort(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -69,6 +75,18 @@ async def test_who_closes_has_it_written_first(told: list[tuple[str, bytes]]) ->
     assert told == [("a", b"1")]
     await asyncio.sleep(0)
     assert told == [("a", b"1")]
+
+
+async def test_one_that_fails_holds_up_nobody(told: list[tuple[str, bytes]]) -> None:
+    outbox = outbox_of(asyncio.get_running_loop())
+    outbox.busy = MANY
+    a, b = Transport("a", told), Transport("b", told)
+    a.closed = None
+    outbox.write(a, b"1")
+    outbox.write(b, b"2")
+    await asyncio.sleep(0)
+    assert told == [("b", b"2")]
+    assert a.closed
 
 
 def test_each_loop_has_its_own() -> None:

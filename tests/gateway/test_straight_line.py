@@ -356,6 +356,24 @@ async def test_a_body_that_comes_in_pieces(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_a_body_that_is_on_its_way_when_the_server_stops(tmp_path: Path) -> None:
+    """It came before: it is answered. Who comes after is not, and hears so before the body is there."""
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await warm_up(reader, writer)
+        data = request("hello", stream=False)
+        cut = data.index(b"\r\n\r\n") + 20
+        writer.write(data[:cut])
+        await asyncio.sleep(0.1)
+        parts.draining = True
+        writer.write(data[cut:])
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await answer_of(reader)).startswith(b"HTTP/1.1 200 ")
+            writer.write(data[:cut])
+            assert (await answer_of(reader)).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+
+
 async def test_a_caller_who_is_not_known_is_refused_before_the_body(tmp_path: Path) -> None:
     async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

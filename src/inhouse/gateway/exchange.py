@@ -31,6 +31,7 @@ from inhouse.pipeline import answer, never_begun
 from inhouse.pipeline_line import Line
 from inhouse.pipeline_straight import plain_of, set_off
 from inhouse.telemetry.entry import Entry
+from inhouse.tenancy.roles import allows
 from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, View
 from inhouse.wire.chat import PlainChat
@@ -55,6 +56,8 @@ class Exchange:
     _body_bytes = 0
     _gathers = False
     """The straight line may be open to it once the body is there; nothing answers yet."""
+    _admitted = False
+    """It came while new requests were taken."""
     _time_asked: TimeLimits | None = None
     _noted_s = 0.0
     _task: asyncio.Task[None] | None = None
@@ -86,23 +89,31 @@ class Exchange:
     # the connection calls these
     def run(self) -> None:
         """It goes the straight line where it can; else a task answers."""
-        head = self.head
-        if head.usual and not self._paused and self._body_error is None:
+        if self.head.usual and not self._paused and self._body_error is None:
             if not self._body_whole:
-                if not head.expects_continue and self._parts.recognise(head.proof) is not None:
-                    self._gathers, self._body_since_s = True, time.monotonic()
+                if self._may_gather():
+                    self._gathers, self._admitted, self._body_since_s = True, True, time.monotonic()
                     self._wire.under_way(self)
                     return
             elif self._set_off(self._joined()):
                 self._wire.under_way(self)
                 return
-        self.carry(answer(self._parts, self))
+        self.carry(answer(self._parts, self, admitted=self._admitted))
+
+    def _may_gather(self) -> bool:
+        """Whether there is no reason to refuse it before its body is there."""
+        parts, head, entry = self._parts, self.head, self.entry
+        identity = None if head.expects_continue or parts.closed_to_new else parts.recognise(head.proof)
+        if identity is None or not allows(identity, "infer"):
+            return False
+        entry.key_id, entry.tenant = identity.key_id, identity.tenant
+        return True
 
     def _set_off(self, body: bytes) -> bool:
-        parts, head = self._parts, self.head
-        if parts.draining or parts.audit.refusing:
+        parts = self._parts
+        if parts.closed_to_new and not self._admitted:
             return False
-        identity = parts.recognise(head.proof)
+        identity = parts.recognise(self.head.proof)
         if identity is None:
             return False
         plain = self._plain = plain_of(parts, body)
@@ -176,13 +187,11 @@ class Exchange:
 
     # the straight line calls these
     def carry(self, rest: Coroutine[Any, Any, None]) -> None:
-        """From here on a task answers."""
         task = self._task = asyncio.get_running_loop().create_task(rest)
         self._wire.under_way(task)
         task.add_done_callback(self._wire.over)
 
     def arrived(self) -> None:
-        """The straight line has come to its end."""
         self._line = None
         self._wire.over(self)
 
@@ -224,7 +233,6 @@ class Exchange:
         return call
 
     async def _diverted(self, body: bytes) -> bool:
-        """Whether it goes on in the background; its client has its answer then."""
         divert = self._parts.divert
         answer = divert and await divert(b"/v1/responses", body, self._parts.identify(*self.head.credentials))
         if answer is None:
@@ -317,7 +325,6 @@ class Exchange:
         self._close_stream(view.fail(error))
 
     def document(self, answer: bytes) -> None:
-        """As `finish`, of a request to which nothing has happened on its way."""
         if self.disconnected:
             return
         wire, head = self._wire, self.head
@@ -375,15 +382,10 @@ class Exchange:
     def _check_length(self, body_bytes: int) -> None:
         limit = self._parts.stack.gateway.request_bytes_max
         if body_bytes > limit and self._body_error is None:
-            self.refuse_body(
-                BodyTooLarge(
-                    f"the body is larger than {limit} bytes; send less, or raise `gateway.request_bytes_max` "
-                    "in inhouse.yaml"
-                )
-            )
+            way_out = "send less, or raise `gateway.request_bytes_max` in inhouse.yaml"
+            self.refuse_body(BodyTooLarge(f"the body is larger than {limit} bytes; {way_out}"))
 
     def _wake(self) -> None:
-        """The body is there, or not wanted any more."""
         if self._gathered():
             self.run()
         elif self._body_waiter is not None and not self._body_waiter.done():

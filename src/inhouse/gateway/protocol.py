@@ -84,8 +84,10 @@ class GatewayProtocol(HttpToolsProtocol):
             wire.head_bytes += len(data)
         try:
             self._parse(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             if not wire.closing:
+                if isinstance(error, httptools.HttpParserCallbackError):
+                    raise  # a fault of ours, which costs the connection
                 self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
         else:
             if wire.in_head and wire.head_bytes > self._limits.headers_bytes_max:
@@ -98,6 +100,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def eof_received(self) -> None:
+        self._wire.flush()
         for exchange in tuple(self._wire.exchanges):
             exchange.lost()
 
@@ -305,6 +308,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 if self._socket_head:
                     self.connections.discard(self)
                     self._wire.closing = True
+                    self._wire.flush()
                     socket = LateWebSocket(self.config, self.server_state, self.app_state, self.loop)
                     socket.take_over(self.transport, self._socket_head + data[upgrade.args[0] :])
                     return

@@ -33,7 +33,7 @@ from inhouse.gateway.lean import Config, Server
 from inhouse.gateway.liveness import liveness
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
-from inhouse.parts import Parts
+from inhouse.parts import Parts, book_all
 from inhouse.runtime import running
 from inhouse.telemetry.log import Log, place_of
 
@@ -149,6 +149,7 @@ class _Server(Server):
 
     def _stop(self, number: int, grace_s: float) -> None:
         if self._parts.draining:
+            book_all(self._parts)
             last_lines = threading.Thread(target=self._last_lines, daemon=True)
             last_lines.start()
             last_lines.join(_LAST_LINES_S)  # whoever reads standard error may have stopped to

@@ -28,6 +28,8 @@ class Times(Collector):
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._sentence, labels=["model"])
         for model, spread in self._spreads.items():
+            if not any(spread.counts):
+                continue
             cumulative, buckets = 0, []
             for label, count in zip(self._labels, spread.counts, strict=True):
                 cumulative += count
