@@ -374,6 +374,32 @@ async def test_a_body_that_is_on_its_way_when_the_server_stops(tmp_path: Path) -
         writer.close()
 
 
+async def test_a_fault_of_ours_leaves_no_client_waiting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The connection ends, the request is booked, the log says where it was and nothing of the request."""
+
+    def broken(data: bytes) -> None:
+        raise ValueError(data.decode())
+
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await warm_up(reader, writer)
+        data = request("canary-content", stream=False)
+        cut = data.index(b"\r\n\r\n") + 20
+        writer.write(data[:cut])
+        await asyncio.sleep(0.1)
+        parts.recognise = broken  # type: ignore[assignment]
+        writer.write(data[cut:])
+        async with asyncio.timeout(DEADLINE_S):
+            assert await reader.read() == b""
+        book_all(parts)
+        assert len(parts.recent) == WARM_UPS + 1
+        parts.log.flush()
+        writer.close()
+    told = capfd.readouterr().err
+    assert "internal error" in told
+    assert "canary" not in told
+
+
 async def test_a_caller_who_is_not_known_is_refused_before_the_body(tmp_path: Path) -> None:
     async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

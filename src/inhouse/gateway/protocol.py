@@ -29,6 +29,7 @@ from inhouse.gateway.response import alive, refusal
 from inhouse.gateway.stall import Stall
 from inhouse.gateway.wire import Wire
 from inhouse.parts import Parts
+from inhouse.telemetry.log import place_of
 
 _LINGER_S = 2.0
 _AHEAD_BYTES_MAX = 256 * 1024
@@ -86,9 +87,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             if not wire.closing:
-                if isinstance(error, httptools.HttpParserCallbackError):
-                    raise  # a fault of ours, which costs the connection
-                self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
+                self._broken(error)
         else:
             if wire.in_head and wire.head_bytes > self._limits.headers_bytes_max:
                 self._refuse(self._head_too_large())
@@ -348,6 +347,15 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _broken(self, error: httptools.HttpParserError) -> None:
+        """The parser did not get through what came."""
+        if isinstance(error, httptools.HttpParserCallbackError) and not self._idle():
+            # a fault of ours: nobody may be left to answer what is under way
+            self._parts.log.event("error", "internal error", fault=place_of(error.__context__ or error))
+            self.transport.abort()
+        else:
+            self._refuse(BadRequest("this is not a valid HTTP/1.1 request"))
 
     def _refuse(self, error: ApiError) -> None:
         """An answer to what never became a request, and the end of the connection."""
