@@ -208,6 +208,14 @@ async def warm_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         await answer_of(reader)
 
 
+async def begin(writer: asyncio.StreamWriter, data: bytes) -> int:
+    """Sends the head of a request and some of its body; how much that is."""
+    cut = data.index(b"\r\n\r\n") + 20
+    writer.write(data[:cut])
+    await asyncio.sleep(0.1)
+    return cut
+
+
 async def answer_of(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
@@ -362,9 +370,7 @@ async def test_a_body_that_is_on_its_way_when_the_server_stops(tmp_path: Path) -
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
         data = request("hello", stream=False)
-        cut = data.index(b"\r\n\r\n") + 20
-        writer.write(data[:cut])
-        await asyncio.sleep(0.1)
+        cut = await begin(writer, data)
         parts.draining = True
         writer.write(data[cut:])
         async with asyncio.timeout(DEADLINE_S):
@@ -377,16 +383,14 @@ async def test_a_body_that_is_on_its_way_when_the_server_stops(tmp_path: Path) -
 async def test_a_fault_of_ours_leaves_no_client_waiting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The connection ends, the request is booked, the log says where it was and nothing of the request."""
 
-    def broken(data: bytes) -> None:
-        raise ValueError(data.decode())
+    def broken(proof: bytes) -> None:
+        raise ValueError("canary-content")
 
     async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
-        data = request("canary-content", stream=False)
-        cut = data.index(b"\r\n\r\n") + 20
-        writer.write(data[:cut])
-        await asyncio.sleep(0.1)
+        data = request("hello", stream=False)
+        cut = await begin(writer, data)
         parts.recognise = broken  # type: ignore[assignment]
         writer.write(data[cut:])
         async with asyncio.timeout(DEADLINE_S):
@@ -417,8 +421,7 @@ async def test_a_body_that_never_comes_whole(tmp_path: Path, ends: str, status: 
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await warm_up(reader, writer)
         data = request("hello", stream=False)
-        writer.write(data[: data.index(b"\r\n\r\n") + 20])
-        await asyncio.sleep(0.1)
+        await begin(writer, data)
         (line,) = [one for one in gc.get_objects() if type(one) is GatewayProtocol and one._parts is parts]
         assert len(line.tasks) == 1
         if ends == "leaves":
