@@ -62,7 +62,7 @@ class TextView(Tracking):
     def _read(self, job: int, payload: bytes) -> list[EngineChoice]:
         try:
             chunk = _chunk.decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             raise_failure(payload)
             return []
         if chunk.usage is not None:

@@ -75,7 +75,7 @@ class Recorder:
             return
         try:
             last = _last.decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             raise_failure(payload)
             return
         if last.error is not UNSET and last.error != b"null":
@@ -142,7 +142,7 @@ class Renaming:
         payload = next(sse.payloads(data), b"")
         try:
             first = _first.decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             return []
         pairs = []
         for space in (b"", b" "):

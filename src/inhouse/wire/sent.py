@@ -1,7 +1,8 @@
 """What a client has been shown of one job's answer, kept so that another engine can go on from there. Pure.
 
-Kept are references to the engine's own events, which costs a stream next to nothing; they are read when there is
-a lot of them, or when somebody has to know. What is remembered of those that were read is their text.
+An engine's events mostly differ in nothing but their text. Of those only the text is cut out and kept, as it stands in
+the JSON, which takes a few bytes for a token and no parsing; any other event is kept whole for a while, and read when
+there are many or when somebody has to know.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from inhouse.wire import sse
 
 _UNREAD_BYTES_MAX = 8 * 1024
+_UNLIKE_MAX = 8
+"""After so many events of which each was unlike the one before it, nobody looks any more whether the next is."""
+_TEXT = (b'"content":"', b'"text":"')
 
 
 class _Delta(Struct):
@@ -37,6 +41,7 @@ class _Event(Struct):
 
 _event = msgspec.json.Decoder(_Event)
 _events = msgspec.json.Decoder(list[_Event])
+_texts = msgspec.json.Decoder(list[str])
 
 
 def _events_in(shown: bytes) -> list[_Event] | None:
@@ -48,8 +53,38 @@ def _events_in(shown: bytes) -> list[_Event] | None:
         return None
     try:
         return _events.decode(b"[%b]" % lines)
-    except msgspec.DecodeError:
+    except sse.UNREADABLE:
         return None
+
+
+def _around_text(event: bytes) -> tuple[bytes, bytes] | None:
+    """What stands before and behind the text of an event that has one, and no quotation mark in it."""
+    for name in _TEXT:
+        at = event.find(name)
+        if at >= 0:
+            begin = at + len(name)
+            end = event.find(b'"', begin)
+            found = _events_in(event)
+            if end < 0 or found is None or len(found) != 1 or len(found[0].choices) != 1:
+                return None
+            text = _text_of(found[0].choices[0])
+            if not text or _texts_in(event[begin:end]) != [text]:
+                return None
+            return event[:begin], event[end:]
+    return None
+
+
+def _texts_in(joined: bytes) -> list[str]:
+    """Texts as JSON writes them, with `","` between them; without those that are none."""
+    try:
+        return _texts.decode(b'["%b"]' % joined)
+    except sse.UNREADABLE:
+        parts = joined.split(b'","')
+        return [] if len(parts) == 1 else [text for part in parts for text in _texts_in(part)]
+
+
+def _text_of(choice: _Choice) -> str | None:
+    return choice.text if choice.delta is None else choice.delta.content
 
 
 class Sent:
@@ -62,7 +97,11 @@ class Sent:
     __slots__ = (
         "_bytes",
         "_bytes_max",
+        "_head",
+        "_tail",
         "_text_bytes",
+        "_texts",
+        "_unlike",
         "_unread",
         "began",
         "called",
@@ -82,6 +121,11 @@ class Sent:
         self._bytes = 0
         self._text_bytes = 0
         self._unread: list[bytes] = []
+        self._head = self._tail = b""
+        """Around the text of the events that differ in nothing else."""
+        self._texts = bytearray()
+        """Of such events: what came after all that was read, and before what is unread. Each with `","` behind it."""
+        self._unlike = 0
         self.began = False
         """Something was shown."""
         self.pieces: list[str] = []
@@ -101,10 +145,35 @@ class Sent:
 
     def keep(self, events: bytes) -> None:
         self.began = True
+        head, tail = self._head, self._tail
+        if head and events.startswith(head) and events.endswith(tail):
+            text = events[len(head) : -len(tail)]
+            if text and b'"' not in text:
+                self._keep_text(text)
+                return
+        if self._texts:
+            self._read_texts()
         self._unread.append(events)
         self._bytes += len(events)
+        if self._unlike < _UNLIKE_MAX:
+            self._unlike += 1
+            around = _around_text(events)
+            if around is not None:
+                self._head, self._tail = around
         if self._bytes > _UNREAD_BYTES_MAX:
             self.read()
+
+    def _keep_text(self, text: bytes) -> None:
+        if self._unread:
+            self.read()
+        self._unlike = 0
+        if self.overflowed:
+            return
+        self._texts += text
+        self._texts += b'","'
+        self._text_bytes += len(text)
+        if self._text_bytes > self._bytes_max:
+            self._let_go()
 
     @property
     def text(self) -> str:
@@ -112,6 +181,8 @@ class Sent:
 
     def read(self) -> None:
         """Takes in what was kept since."""
+        if self._texts:
+            self._read_texts()
         unread, self._unread, self._bytes = self._unread, [], 0
         if self.overflowed:
             return
@@ -124,8 +195,15 @@ class Sent:
             for event in events:
                 self._take_in(event)
         if self._text_bytes > self._bytes_max:
-            self.overflowed = True
-            self.pieces = []
+            self._let_go()
+
+    def _read_texts(self) -> None:
+        self.pieces += _texts_in(bytes(self._texts[:-3]))
+        self._texts = bytearray()
+
+    def _let_go(self) -> None:
+        self.overflowed = True
+        self.pieces, self._texts = [], bytearray()
 
     def _read(self, payload: bytes) -> None:
         if payload == b"[DONE]":
@@ -133,7 +211,7 @@ class Sent:
             return
         try:
             event = _event.decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             return  # no chunk: the view has passed over it as well
         self._take_in(event)
 
@@ -147,7 +225,7 @@ class Sent:
 
     def _take(self, choice: _Choice) -> None:
         delta = choice.delta
-        text = choice.text if delta is None else delta.content
+        text = _text_of(choice)
         if text:
             self.pieces.append(text)
             self._text_bytes += len(text)

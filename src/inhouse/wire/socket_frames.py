@@ -51,12 +51,12 @@ def parse(text: str | bytes, first: str) -> Frame:
     """`first` is the API's word, `response` or `chat`. Raises BadRequest."""
     try:
         fields = _fields(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("a frame is a JSON object") from None
     try:
         word = _text(fields.pop("type", Raw(b'""')))
         stream_id = None if "stream_id" not in fields else _text(fields.pop("stream_id"))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("`type` and `stream_id` of a frame are texts") from None
     kind = _KINDS.get(word) if word.startswith(f"{first}.") else None
     if kind is None:

@@ -54,7 +54,7 @@ class Splice:
         """What the engine calls the answer, as bytes: inside of a JSON text their quotes would be escaped."""
         try:
             first = _decode(next(sse.payloads(data), b"{}"))
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             return []
         pairs = []
         for name, new in (("id", self._id), ("created", self._created), ("model", self._model)):
@@ -70,7 +70,7 @@ class Splice:
             return _line(self._counted(payload))
         try:
             event = _decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             return _line(payload)  # [DONE], or a fault, which the view finds
         if not isinstance(event, dict) or not event.get("choices"):
             return _line(self._counted(payload))

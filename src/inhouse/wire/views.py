@@ -38,11 +38,11 @@ def usage_in(document: bytes) -> Usage:
     if at > 0 and document.startswith(b"{") and document.find(_CHOICES, 0, at) > 0:
         try:
             return _end.decode(b"{" + document[at:]).usage.noun()
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except sse.UNREADABLE:
             pass  # it stands deeper
     try:
         return _document.decode(document).usage.noun()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except sse.UNREADABLE:
         raise EngineError("the engine sent an answer that cannot be read") from None
 
 
@@ -93,7 +93,7 @@ class Tracking:
             return None
         try:
             chunk = _chunk.decode(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             raise_failure(payload)
             return None
         if chunk.usage is not None:
@@ -108,7 +108,7 @@ def raise_failure(payload: bytes) -> None:
         return  # llama.cpp sends one for a prompt that ends at once
     try:
         error = _failure.decode(payload).error
-    except msgspec.DecodeError:
+    except sse.UNREADABLE:
         error = None
     if error is None:
         raise EngineError("the engine sent an event that cannot be read")
@@ -124,7 +124,7 @@ def fault_in(event: bytes) -> EngineError | None:
         try:
             if _failure.decode(payload).error is not None:
                 raise_failure(payload)
-        except msgspec.DecodeError:
+        except sse.UNREADABLE:
             continue
         except EngineError as fault:
             return fault
