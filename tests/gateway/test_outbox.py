@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -87,6 +88,25 @@ async def test_one_that_fails_holds_up_nobody(told: list[tuple[str, bytes]]) -> 
     await asyncio.sleep(0)
     assert told == [("b", b"2")]
     assert a.closed
+
+
+@pytest.mark.parametrize(
+    ("busy", "took_s", "rests"), [(MANY, 0.0, 1), (128, 0.0004, 1), (MANY, 0.0006, 0), (127, 0.0, 0), (1, 0.0, 0)]
+)
+async def test_a_crowd(
+    busy: int, took_s: float, rests: int, told: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a turn with little work it rests for a moment, once all is written; after a long one, or of few, not."""
+    now, rested = [5.0], list[int]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda s: rested.append(len(told)) if 0 < s < 0.001 else None)
+    outbox = outbox_of(asyncio.get_running_loop())
+    outbox.busy = busy
+    outbox.write(Transport("a", told), b"1")
+    now[0] += took_s
+    outbox.write(Transport("b", told), b"2")
+    await asyncio.sleep(0)
+    assert rested == [2] * rests
 
 
 def test_each_loop_has_its_own() -> None:
