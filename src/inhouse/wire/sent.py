@@ -8,9 +8,10 @@ there are many or when somebody has to know.
 from __future__ import annotations
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET
 
 from inhouse.wire import sse
+from inhouse.wire.sent_shapes import SentChoice, SentEvent
 
 _UNREAD_BYTES_MAX = 8 * 1024
 _UNLIKE_MAX = 8
@@ -18,33 +19,12 @@ _UNLIKE_MAX = 8
 _TEXT = (b'"content":"', b'"text":"')
 
 
-class _Delta(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None  # vLLM's newer name for it
-    tool_calls: list[Raw] | None = None
-
-
-class _Choice(Struct):
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Event(Struct):
-    choices: list[_Choice] = []
-    id: str = ""
-    created: int = 0
-    model: str = ""
-    usage: Raw | UnsetType = UNSET
-
-
-_event = msgspec.json.Decoder(_Event)
-_events = msgspec.json.Decoder(list[_Event])
+_event = msgspec.json.Decoder(SentEvent)
+_events = msgspec.json.Decoder(list[SentEvent])
 _texts = msgspec.json.Decoder(list[str])
 
 
-def _events_in(shown: bytes) -> list[_Event] | None:
+def _events_in(shown: bytes) -> list[SentEvent] | None:
     """Events of one line each, which is what engines send, read in one go; None where there is anything else."""
     if not (shown.startswith(b"data: {") and shown.endswith(b"}\n\n")):
         return None
@@ -83,7 +63,7 @@ def _texts_in(joined: bytes) -> list[str]:
         return [] if len(parts) == 1 else [text for part in parts for text in _texts_in(part)]
 
 
-def _text_of(choice: _Choice) -> str | None:
+def _text_of(choice: SentChoice) -> str | None:
     return choice.text if choice.delta is None else choice.delta.content
 
 
@@ -215,7 +195,7 @@ class Sent:
             return  # no chunk: the view has passed over it as well
         self._take_in(event)
 
-    def _take_in(self, event: _Event) -> None:
+    def _take_in(self, event: SentEvent) -> None:
         if not self.id:
             self.id, self.created, self.model = event.id, event.created, event.model
         if event.usage is not UNSET and event.usage != b"null":
@@ -223,7 +203,7 @@ class Sent:
         for choice in event.choices:
             self._take(choice)
 
-    def _take(self, choice: _Choice) -> None:
+    def _take(self, choice: SentChoice) -> None:
         delta = choice.delta
         text = _text_of(choice)
         if text:
