@@ -63,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
                 report[SLOTS] = slots.measure(model, folder)
             else:
                 fleet = (
-                    fleets.llamacpp(model, 4, 4, 4096, (*fleets.CACHE_ARGS, *flags.engine_args))
+                    fleets.llamacpp(model, flags.replicas, 4, 4096, (*fleets.CACHE_ARGS, *flags.engine_args))
                     if flags.fleet == LLAMACPP
-                    else fleets.fake(4, 8, 16_384)
+                    else fleets.fake(flags.replicas, 8, 16_384)
                 )
                 names = [*flags.policies, *(PEERS if flags.peers else ())]
                 for name in flags.work or (CONVERSATIONS, STRANGERS):
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         default=LLAMACPP,
         help="which engines; slots: one llama.cpp alone",
     )
+    parser.add_argument("--replicas", type=int, default=4, help="how many engines (%(default)s)")
     parser.add_argument(
         "--work", action="append", choices=(CONVERSATIONS, STRANGERS), help="this work; may be given more than once"
     )
