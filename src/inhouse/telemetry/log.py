@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TextIO
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 from msgspec import UNSET
@@ -24,7 +24,8 @@ _LINES_MAX = 10_000
 
 
 class Log:
-    """Lines wait in memory until `flush`; beyond `_LINES_MAX` the newest are dropped and counted."""
+    """Lines wait in memory until `flush`, and while the lines before them are being written, which takes as long as
+    somebody takes to read; beyond `_LINES_MAX` the newest are dropped and counted."""
 
     def __init__(self, *, level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -36,6 +37,7 @@ class Log:
         """What the event loop's clock showed, in seconds since 1970, at its zero; looked at again now and then."""
         self._dropped = 0
         self._writer: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="log")
+        self._writing: Future[None] | None = None
 
     def event(self, level: Level, event: str, **fields: Any) -> None:
         """One thing that happened; `event` is a fixed phrase, the fields say which."""
@@ -57,7 +59,7 @@ class Log:
     def flush(self) -> None:
         """Hands what has gathered to the writing thread; called a few times a second."""
         self._epoch_s = time.time() - time.monotonic()
-        if not self._lines:
+        if not self._lines or (self._writing is not None and not self._writing.done()):
             return
         lines, self._lines = self._lines, []
         if self._dropped:
@@ -65,12 +67,14 @@ class Log:
             lines.append({"time": at, "level": "warning", "event": "log lines dropped", "lines": self._dropped})
             self._dropped = 0
         if self._writer is not None:
-            self._writer.submit(self._write, lines)
+            self._writing = self._writer.submit(self._write, lines)
         else:
             self._write(lines)
 
     def close(self) -> None:
         """Writes what is left and waits until it is out."""
+        if self._writing is not None:
+            wait([self._writing])
         self.flush()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -80,7 +84,13 @@ class Log:
         form = _encode if self._json else _text_line
         try:
             written = [one if isinstance(one, bytes) else form(one) for one in lines]
-            self._stream.write(b"\n".join([*written, b""]).decode())
+            text = b"\n".join([*written, b""])
+            below: BinaryIO | None = getattr(self._stream, "buffer", None)
+            if below is None:
+                self._stream.write(text.decode())
+            else:  # as the bytes they are: thousands of lines would be copied twice
+                self._stream.flush()
+                below.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             return  # nobody reads standard error any more; there is no other place to say so
