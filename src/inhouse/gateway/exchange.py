@@ -117,7 +117,9 @@ class Exchange:
         if identity is None:
             return False
         plain = self._plain = plain_of(parts, body)
-        self._line = None if plain is None else set_off(parts, self, identity, plain)
+        if plain is not None:
+            self._body = []  # it is all in there
+            self._line = set_off(parts, self, identity, plain)
         return self._line is not None
 
     def feed(self, data: bytes) -> None:
@@ -217,10 +219,7 @@ class Exchange:
 
     async def call(self) -> Call | None:
         head = self.head
-        if self._body_whole and self._body_error is None and head.json and len(self._body) == 1:
-            body, self._body = self._body[0], []
-        else:
-            body = await self._whole_body()
+        body = b"" if self._plain is not None else await self._whole_body()
         if head.api.name == "responses" and b'"background"' in body and await self._diverted(body):
             return None
         if head.timeout is not None:

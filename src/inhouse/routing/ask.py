@@ -23,7 +23,8 @@ NOBODY: frozenset[str] = frozenset()
 class RouteAsk:
     """One request, as far as routing cares. Kept for its retries: the prompt is hashed once.
 
-    `prompt` is the body for the engine, whose beginning is what prompts share. `session` is a key that the requests of
+    `prompt` is the body for the engine, whose beginning is what prompts share; of one that was hashed only the first
+    block is kept, as it may be long, and `prompt_bytes` says how long it was. `session` is a key that the requests of
     one conversation or user have in common, "" without one. `excluded` are endpoints that failed this request.
     """
 
@@ -32,6 +33,7 @@ class RouteAsk:
 
     def __init__(self, prompt: bytes = b"", session: str = "", excluded: frozenset[str] = NOBODY) -> None:
         self.prompt = prompt
+        self.prompt_bytes = len(prompt)
         self.session = session
         self.excluded = excluded
 

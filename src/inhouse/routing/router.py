@@ -26,7 +26,7 @@ from inhouse.routing.known import Known
 from inhouse.routing.lineup import Lineup
 from inhouse.routing.outliers import Ejection, judge
 from inhouse.routing.policies import POLICIES, Field
-from inhouse.routing.prefixes import PrefixIndex, chain
+from inhouse.routing.prefixes import BLOCK_BYTES, PrefixIndex, chain
 from inhouse.routing.settings import RouterSettings
 
 __all__ = ["POLICIES", "Candidate", "Ejection", "Outcome", "Pick", "RouteAsk", "Router", "RouterSettings"]
@@ -116,10 +116,7 @@ class Router:
             scores = [share * f + kv_share * k for f, k in zip(scores, kv_free)]  # noqa: B905 - of one lineup
         prefixes: list[float] | None = None
         if self._uses_prefixes:
-            blocks = ask.blocks
-            if blocks is None:
-                blocks = ask.blocks = chain(ask.prompt)
-            levels = self._index.match(blocks, len(ask.prompt))
+            levels = self._index.match(_blocks_of(ask), ask.prompt_bytes)
             if levels:
                 prefixes = []
                 rest, weight = self._rest_share, self._prefix_share
@@ -240,17 +237,13 @@ class Router:
     def _scores(self, field: Field) -> list[float]:
         if self._uses_prefixes:
             ask = field.ask
-            if ask.blocks is None:
-                ask.blocks = chain(ask.prompt)
-            field.levels = self._index.match(ask.blocks, len(ask.prompt))
+            field.levels = self._index.match(_blocks_of(ask), ask.prompt_bytes)
             if ask.session:
                 field.session = self._sessions.get(ask.session[:_SESSION_LETTERS])
         return self._policy(field)
 
     def _remember(self, ask: RouteAsk, known: Known) -> None:
-        if ask.blocks is None:
-            ask.blocks = chain(ask.prompt)
-        self._index.learn(ask.blocks, known.bit)
+        self._index.learn(_blocks_of(ask), known.bit)
         if ask.session:
             session = ask.session[:_SESSION_LETTERS]
             self._sessions.pop(session, None)
@@ -285,6 +278,14 @@ class Router:
         present = {endpoint.id for endpoint in endpoints}
         for name in [name for name, known in self._known.items() if name not in present and not known.in_flight]:
             self.forget(name)
+
+
+def _blocks_of(ask: RouteAsk) -> list[int]:
+    blocks = ask.blocks
+    if blocks is None:
+        blocks = ask.blocks = chain(ask.prompt)
+        ask.prompt = ask.prompt[:BLOCK_BYTES]
+    return blocks
 
 
 def _picked_longest_ago(everyone: list[Known], scores: list[float], top: float) -> Known:
