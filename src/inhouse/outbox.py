@@ -6,8 +6,8 @@ finds the other side asleep again. So while many requests are under way, writes 
 read has been worked on; while few are, they go out at once.
 
 Where a crowd of slow streams is under way, a chunk comes every 100 us, just late enough to find this process asleep as
-well: waking up and looking what there is then costs as much as the chunk. So after a turn with little work this process
-rests for a moment, and the next turn finds several at once, as network cards do it with their interrupts.
+well: waking up and looking what there is then costs as much as the chunk. So after a turn whose writes were few this
+process rests for a moment, and the next turn finds several at once, as network cards do it with their interrupts.
 
 What is held for a connection goes out before anything else is written there, since then everything is held. Who closes
 one calls `flush` first.
@@ -24,14 +24,16 @@ _MANY = 6
 _CROWD = 128
 """Requests under way."""
 _REST_S = 0.000_5
-"""Each chunk of a crowd comes later by up to so much, a hundredth of what lies between two of a stream."""
+"""Each chunk of a crowd comes later by up to so much: a hundredth of what lies between two at 20 tokens/s."""
 
 
 class Outbox:
-    """That of an event loop (`outbox_of`). `busy`: how many requests are under way; the door says."""
+    """That of an event loop (`outbox_of`). The door says how many requests are under way, `busy`, and which of them are
+    `opening`: a rest would hold them up at every one of the turns that they need."""
 
     def __init__(self) -> None:
         self.busy = 0
+        self.opening: set[object] = set()
         self._held: list[tuple[asyncio.Transport, bytes]] = []
         self._since_s = 0.0
         """When this turn's first write was held."""
@@ -49,7 +51,7 @@ class Outbox:
 
     def _turn_over(self) -> None:
         self.flush()
-        if self.busy >= _CROWD and time.monotonic() - self._since_s < _REST_S:
+        if self.busy >= _CROWD and not self.opening and time.monotonic() - self._since_s < _REST_S:
             time.sleep(_REST_S)
 
     def flush(self) -> None:

@@ -28,8 +28,9 @@ def socket_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=base, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with open(folder / "new", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.rename(lock.name, folder / _IN_USE)  # with this name it is never seen unlocked
+            with contextlib.suppress(OSError):  # without locks it is never swept
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.rename(lock.name, folder / _IN_USE)  # with this name it is never seen unlocked
             yield folder
 
 

@@ -109,6 +109,19 @@ async def test_a_crowd(
     assert rested == [2] * rests
 
 
+async def test_a_crowd_while_somebody_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not rest: what begins needs several turns."""
+    rested: list[float] = []
+    monkeypatch.setattr(time, "sleep", rested.append)
+    outbox = outbox_of(asyncio.get_running_loop())
+    outbox.busy = MANY
+    for opening, rests in (({"somebody"}, 0), (set[object](), 1)):
+        outbox.opening = opening
+        outbox.write(Transport("a", []), b"1")
+        await asyncio.sleep(0)
+        assert len(rested) == rests
+
+
 def test_each_loop_has_its_own() -> None:
     """A loop that ended with something held does not hold up another one."""
     told: list[tuple[str, bytes]] = []

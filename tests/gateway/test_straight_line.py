@@ -22,6 +22,7 @@ from inhouse.gateway import app
 from inhouse.gateway.lean import Config, ServerState
 from inhouse.gateway.protocol import GatewayProtocol
 from inhouse.gateway.sockets import Sockets
+from inhouse.outbox import outbox_of
 from inhouse.parts import book_all
 from inhouse.store.audit_read import oldest
 from inhouse.store.ledger import UsageFilter
@@ -254,6 +255,7 @@ async def seen_with(folder: Path, sends: list[bytes], *, straight: bool = True, 
             in_flight = sum(member.in_flight for member in lane.places.members.values())
             held = (parts.quotas.held, lane.turns.queue.serving, in_flight)
             assert not lane.watches
+            assert not outbox_of(asyncio.get_running_loop()).opening
             text, went = parts.metrics.text().decode(), parts.straight
         metrics = [
             line for line in text.splitlines() if re.match(r"inhouse_(requests|tokens|streams|retries|fail)", line)
@@ -321,6 +323,27 @@ async def test_a_stream_that_another_engine_could_not_go_on_with(tmp_path: Path)
     assert await seen_with(tmp_path / "b", sends, straight=False, failover={"enabled": False}) == straight
     assert b"error" in straight.answers[-1]
     assert straight.straight >= 1
+
+
+async def test_who_is_opening(tmp_path: Path) -> None:
+    """A request that does not go the straight line is, until the engine answers it."""
+    async with Engine().running() as engine, door(stack_of(tmp_path, engine)) as (parts, port):
+        opening = outbox_of(asyncio.get_running_loop()).opening
+        parts.recognise = lambda proof: None
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(DEADLINE_S):
+            writer.write(request("gated", stream=True))
+            while "gated" not in engine.asked:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert len(opening) == 1
+            engine.gate.set()
+            await answer_of(reader)
+            assert not opening
+            writer.write(request("hangs", stream=True))
+            await reader.readuntil(b"once")
+            assert not opening
+            assert parts.lanes["m"].turns.queue.serving == 1
+        writer.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -86,20 +86,26 @@ def test_what_cannot_be_read() -> None:
     assert sent.pieces == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("text", ["abcdef", "海洋"])
 @pytest.mark.parametrize("form", [vllm, counting])
-def test_too_much_of_it(form: Form) -> None:
-    """It is let go of, and what comes after it as well."""
-    sent = Sent(100)
-    for number in range(300):
-        sent.keep(event(form(number, "abcdef")))
+def test_too_much_of_it(form: Form, text: str) -> None:
+    """It is let go of, and what comes after it as well; in bytes, whatever the events are like."""
+    sent = Sent(6 * 100)
+    for number in range(100):
+        sent.keep(event(form(number, text)))
+    sent.read()
+    assert sent.pieces == [text] * 100
+    for number in range(100, 200):
+        sent.keep(event(form(number, text)))
     sent.read()
     assert sent.overflowed
     assert sent.pieces == []
 
 
-def test_how_much_is_kept() -> None:
-    """Of a long answer, about its text."""
-    events = [event(vllm(number, f" w{number}")) for number in range(2_000)]
+@pytest.mark.parametrize("form", [llama, vllm, counting])
+def test_how_much_is_kept(form: Form) -> None:
+    """Of a long answer, about its text, and a few events."""
+    events = [event(form(number, f" w{number}")) for number in range(2_000)]
     sent = Sent(1 << 20)
     tracemalloc.start()
     try:
@@ -109,6 +115,6 @@ def test_how_much_is_kept() -> None:
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 2_000 * 12
+    assert after - before < 2_000 * 12 + 16_384
     sent.read()
     assert len(sent.pieces) == 2_000

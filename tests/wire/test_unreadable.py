@@ -10,6 +10,7 @@ import pytest
 from inhouse.config import RequestsSpec
 from inhouse.errors import EngineError
 from inhouse.gateway.apis import APIS, parsed
+from inhouse.wire.splice import Splice
 from inhouse.wire.views import fault_in
 
 USER = [{"role": "user", "content": "Hello"}]
@@ -40,3 +41,14 @@ def test_an_event(event: bytes, path: str, stream: bool) -> None:
 def test_a_fault() -> None:
     """What cannot be read reports none."""
     assert fault_in(b'data: {"error":{"message":"\xe9"}}\n\n') is None
+
+
+def test_after_a_failover() -> None:
+    """Its usage cannot be told as that of the whole answer: the view hears of it as the engine said it."""
+    splice = Splice(id="a", created=1, model="demo", tokens=2)
+    opened = splice.events(
+        b'data: {"id":"b","created":2,"model":"demo","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    )
+    assert b'"id":"a"' in opened
+    usage = b'data: {"id":"b","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"note":"\xe9"}}\n\n'
+    assert b"\xe9" in splice.events(usage)

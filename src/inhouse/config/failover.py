@@ -18,5 +18,5 @@ class FailoverSpec(Section):
         gt=0,
     )  # fmt: skip
     bytes_max: Size = setting(
-        MIB, "Longest text that an answer may have for it to go on.", unit="bytes", ge=KIB
+        MIB, "Longest text, as JSON writes it, that an answer may have for it to go on.", unit="bytes", ge=KIB
     )  # fmt: skip

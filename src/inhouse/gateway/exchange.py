@@ -190,8 +190,7 @@ class Exchange:
     # the straight line calls these
     def carry(self, rest: Coroutine[Any, Any, None]) -> None:
         task = self._task = asyncio.get_running_loop().create_task(rest)
-        self._wire.under_way(task)
-        task.add_done_callback(self._wire.over)
+        self._wire.carries(task)
 
     def arrived(self) -> None:
         self._line = None
@@ -257,6 +256,7 @@ class Exchange:
         return body
 
     def attach(self, source: Source) -> None:
+        self._wire.opened(self._task)
         self._sources.append(source)
         if self._paused:
             source.pause()

@@ -79,9 +79,20 @@ class Wire:
         self._tasks.add(work)
         self._outbox.busy = len(self._tasks)
 
+    def carries(self, task: asyncio.Task[None]) -> None:
+        """It is under way by itself from here on, and opening until it is over or `opened` is called."""
+        self.under_way(task)
+        self._outbox.opening.add(task)
+        task.add_done_callback(self.over)
+
+    def opened(self, task: object) -> None:
+        """The engine answers it."""
+        self._outbox.opening.discard(task)
+
     def over(self, work: object) -> None:
         self._tasks.discard(work)
         self._outbox.busy = len(self._tasks)
+        self._outbox.opening.discard(work)
 
 
 def _forgotten(request: object) -> None:

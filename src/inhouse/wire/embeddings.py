@@ -146,7 +146,7 @@ class EmbeddingView:
             answer = _answer.decode(data)
             vector = answer.data[0].embedding
             self._found[job] = vector if self._cut is None else self._cut(vector)
-        except (msgspec.DecodeError, IndexError):
+        except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
             raise EngineError("the engine sent embeddings that cannot be read") from None
         if answer.usage is not None:
             self.usage += answer.usage.noun()

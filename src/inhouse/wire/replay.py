@@ -111,7 +111,7 @@ def _marked_object(payload: bytes) -> bytes:
         if usage is None:
             return payload
         told = _fields.decode(fields["usage"])
-    except (msgspec.DecodeError, KeyError):
+    except (*sse.UNREADABLE, KeyError):
         return payload
     told["prompt_tokens_details"] = Raw(b'{"cached_tokens":%d}' % usage.prompt_tokens)
     fields["usage"] = Raw(_encode(told))

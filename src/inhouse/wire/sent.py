@@ -1,8 +1,8 @@
 """What a client has been shown of one job's answer, kept so that another engine can go on from there. Pure.
 
-An engine's events mostly differ in nothing but their text. Of those only the text is cut out and kept, as it stands in
-the JSON, which takes a few bytes for a token and no parsing; any other event is kept whole for a while, and read when
-there are many or when somebody has to know.
+An engine's events mostly differ in nothing but their text. Of those only the text is cut out, which takes no parsing;
+any other event is kept whole for a while, and read when there are many or when somebody has to know. What is kept of
+either is the text as JSON writes it, a few bytes for a token.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _TEXT = (b'"content":"', b'"text":"')
 _event = msgspec.json.Decoder(SentEvent)
 _events = msgspec.json.Decoder(list[SentEvent])
 _texts = msgspec.json.Decoder(list[str])
+_encode = msgspec.json.Encoder().encode
 
 
 def _events_in(shown: bytes) -> list[SentEvent] | None:
@@ -55,7 +56,7 @@ def _around_text(event: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _texts_in(joined: bytes) -> list[str]:
-    """Texts as JSON writes them, with `","` between them; without those that are none."""
+    """Texts as JSON writes them, with `","` between them and no other quotation mark; without those that are none."""
     try:
         return _texts.decode(b'["%b"]' % joined)
     except sse.UNREADABLE:
@@ -70,8 +71,7 @@ def _text_of(choice: SentChoice) -> str | None:
 class Sent:
     """See the module. `keep` whole events, then `read` before anything else is asked.
 
-    `pieces` are the texts of the events that had one; each is about one token. `overflowed`: there was more than
-    `bytes_max` of it, and it was let go of.
+    `overflowed`: there was more than `bytes_max` of its text, as JSON writes that, and it was let go of.
     """
 
     __slots__ = (
@@ -92,7 +92,6 @@ class Sent:
         "id",
         "model",
         "overflowed",
-        "pieces",
         "reasoned",
     )
 
@@ -104,11 +103,10 @@ class Sent:
         self._head = self._tail = b""
         """Around the text of the events that differ in nothing else."""
         self._texts = bytearray()
-        """Of such events: what came after all that was read, and before what is unread. Each with `","` behind it."""
+        """As JSON writes them, each with `","` behind it; what is unread came after them."""
         self._unlike = 0
         self.began = False
         """Something was shown."""
-        self.pieces: list[str] = []
         self.overflowed = False
         self.reasoned = False
         """It has shown what the model thinks, apart from its answer."""
@@ -131,8 +129,6 @@ class Sent:
             if text and b'"' not in text:
                 self._keep_text(text)
                 return
-        if self._texts:
-            self._read_texts()
         self._unread.append(events)
         self._bytes += len(events)
         if self._unlike < _UNLIKE_MAX:
@@ -147,13 +143,12 @@ class Sent:
         if self._unread:
             self.read()
         self._unlike = 0
-        if self.overflowed:
-            return
-        self._texts += text
-        self._texts += b'","'
-        self._text_bytes += len(text)
-        if self._text_bytes > self._bytes_max:
-            self._let_go()
+        self._add(text)
+
+    @property
+    def pieces(self) -> list[str]:
+        """The texts of the events that had one; each is about one token."""
+        return _texts_in(bytes(self._texts[:-3])) if self._texts else []
 
     @property
     def text(self) -> str:
@@ -161,8 +156,6 @@ class Sent:
 
     def read(self) -> None:
         """Takes in what was kept since."""
-        if self._texts:
-            self._read_texts()
         unread, self._unread, self._bytes = self._unread, [], 0
         if self.overflowed:
             return
@@ -174,16 +167,18 @@ class Sent:
         else:
             for event in events:
                 self._take_in(event)
+
+    def _add(self, text: bytes) -> None:
+        """As JSON writes it, without a quotation mark."""
+        if self.overflowed:
+            return
+        self._text_bytes += len(text)
         if self._text_bytes > self._bytes_max:
-            self._let_go()
-
-    def _read_texts(self) -> None:
-        self.pieces += _texts_in(bytes(self._texts[:-3]))
-        self._texts = bytearray()
-
-    def _let_go(self) -> None:
-        self.overflowed = True
-        self.pieces, self._texts = [], bytearray()
+            self.overflowed = True
+            self._texts = bytearray()
+        else:
+            self._texts += text
+            self._texts += b'","'
 
     def _read(self, payload: bytes) -> None:
         if payload == b"[DONE]":
@@ -207,8 +202,7 @@ class Sent:
         delta = choice.delta
         text = _text_of(choice)
         if text:
-            self.pieces.append(text)
-            self._text_bytes += len(text)
+            self._add(_encode(text)[1:-1].replace(b'\\"', b"\\u0022"))
         if delta is not None:
             self.reasoned = self.reasoned or bool(delta.reasoning_content or delta.reasoning)
             self.called = self.called or bool(delta.tool_calls)

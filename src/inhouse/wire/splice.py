@@ -112,7 +112,7 @@ class Splice:
             usage = _decode(fields["usage"])
             prompt_tokens = max(0, usage["prompt_tokens"] - self._tokens)
             total_tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (*sse.UNREADABLE, KeyError, TypeError):
             return payload
         usage |= {
             "prompt_tokens": prompt_tokens,
