@@ -10,13 +10,15 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "inhouse-"
 _LENGTH_MAX = 64
-_IN_USE = "in-use"
+_IN_USE = f"in-use.{socket.gethostname()}"
+"""Of this machine: where several share the folder, what another one has locked may not look so from here."""
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -70,14 +71,18 @@ def test_another_one_that_was_killed(holder: tuple[subprocess.Popen[str], Path])
 
 
 def test_what_is_not_ours(base: Path) -> None:
-    """Folders without our file, a link to a folder that has one, and a file that is a link: all stay."""
+    """Folders without our file, those of another machine, a link to a folder that has one, and a file that is a link:
+    all stay."""
+    name = f"in-use.{socket.gethostname()}"
     elsewhere = base / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "in-use").touch()
+    (elsewhere / name).touch()
+    (base / "inhouse-theirs").mkdir()
+    (base / "inhouse-theirs" / f"{name}-2").touch()
     (base / "inhouse-other").mkdir()
     (base / "inhouse-link").symlink_to(elsewhere)
     (base / "inhouse-odd").mkdir()
-    (base / "inhouse-odd" / "in-use").symlink_to(elsewhere / "in-use")
+    (base / "inhouse-odd" / name).symlink_to(elsewhere / name)
     (base / "inhouse-file").touch()
     before = sorted(base.rglob("*"))
     with socket_folder():
