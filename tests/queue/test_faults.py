@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 
 import redis as redis_client
@@ -50,6 +51,31 @@ def test_a_worker_killed_in_the_middle_of_an_answer(pool: Pool) -> None:
     assert answer.count(b": failover 1") == 1
     assert b'"completion_tokens":60' in answer
     until(lambda: not pool.leftovers(), "nothing is left in Redis")
+
+
+def test_word_to_a_worker_is_lost(pool: Pool) -> None:
+    """A worker that waits until its client has read hears of it again: word can be lost with a connection."""
+    pool.settings = "answer_bytes_max: 64 KiB"
+    pool.worker(tokens_per_s=5000)
+    gateway = pool.gateway()
+    (name,) = pool.ask_redis("ZRANGE", pool.key("workers"), 0, -1)
+    taken: list[str] = []
+
+    def take_one() -> None:
+        _, word = pool.ask_redis("BLPOP", pool.key(f"to:{name}"), 30)
+        taken.append(word)
+
+    asked = body_of("of the sea", 1500)
+    with Client(gateway) as client:
+        thieves = [threading.Thread(target=take_one) for _ in range(8)]  # who waits longest is served first
+        for one in thieves:
+            one.start()
+        client.send(post(asked))
+        answer = client.read_until(b"\r\n0\r\n\r\n")
+    for one in thieves:
+        one.join()
+    assert said(answer) == words_of(asked)
+    assert {word.split()[0] for word in taken} == {"read"}
 
 
 def test_a_worker_killed_before_the_first_token(pool: Pool) -> None:

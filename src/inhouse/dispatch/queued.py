@@ -346,8 +346,12 @@ class Queued:
             elif handed.put is not None:
                 handed.there = False
                 self._post(handed.put, handed.arrived)
-        elif now > before and handed.seq == before and not handed.paused:
+        elif handed.seq != before or handed.paused:
+            return
+        elif now > before:
             handed.fall_behind()
+        elif handed.seq:  # nothing new: its worker may wait for word of what was read, which a connection has lost
+            self._read(handed)
 
     def _look_at_clock(self) -> None:
         now_s = time.monotonic()
@@ -360,11 +364,8 @@ class Queued:
             if away_s > self._settings.away_s_max:
                 handed.fail(Unavailable("the queue between gateway and workers is away; retry later", retry_after_s=5))
             elif not handed.worker and now_s > handed.until_s:
-                handed.fail(
-                    WaitedTooLong(
-                        f"no worker of '{self._lane.model}' took the request in time; retry later", retry_after_s=5
-                    )
-                )
+                why = f"no worker of '{self._lane.model}' took the request in time; retry later"
+                handed.fail(WaitedTooLong(why, retry_after_s=5))
             elif not handed.worker and every_s and handed.waits is not None and now_s - handed.noted_s > every_s:
                 handed.noted_s = now_s
                 handed.waits(notices.Standing())
