@@ -22,6 +22,7 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refuses = False
+        self._serving = 0
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
@@ -29,15 +30,19 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
 
     def stop(self) -> None:
-        self.cut()
+        self._refuses = True
 
         async def end() -> None:
-            for task in tuple(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._server.close()
+            await asyncio.sleep(0.01)  # whoever was let in before has begun
+            while self._serving:  # one may be on its way to Redis, and is open only then
+                for writer in tuple(self._open):
+                    writer.transport.abort()
+                for task in tuple(self._tasks):
+                    task.cancel()
+                await asyncio.sleep(0.01)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._server.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -65,6 +70,13 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving += 1
+        try:
+            await self._hand_on(reader, writer)
+        finally:
+            self._serving -= 1
+
+    async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
             writer.transport.abort()
             return
