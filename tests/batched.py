@@ -9,8 +9,6 @@ from typing import Any
 import openai
 from openai.types import Batch
 
-from serving import KEY, Gateway
-
 OVER = ("completed", "failed", "expired", "cancelled")
 
 
@@ -44,7 +42,3 @@ def results(client: openai.OpenAI, file_id: str | None) -> dict[str, Any]:
     found = {row["custom_id"]: row for row in rows}
     assert len(found) == len(rows)
     return found
-
-
-def client_of(gateway: Gateway, key: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.base_url, api_key=key, max_retries=0)

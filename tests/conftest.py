@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from clients import close_all
 from serving import Gateway, serving
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,3 +70,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with the demo model on 4 slots, shared by all tests that leave it as they found it."""
     with serving(tmp_path_factory.mktemp("gateway")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _clients_closed() -> Iterator[None]:
+    yield
+    close_all()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """What a file leaves open fails that file, and not whatever test runs when the collector comes by."""
+    yield
+    gc.collect()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from batched import client_of
+from clients import client_at
 from serving import Gateway, serving
 
 
@@ -18,6 +18,5 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def client(running: Gateway) -> Iterator[openai.OpenAI]:
-    with client_of(running) as found:
-        yield found
+def client(running: Gateway) -> openai.OpenAI:
+    return client_at(running)

@@ -11,7 +11,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from batched import client_of, ended, line, results, send
+from batched import ended, line, results, send
+from clients import client_at
 from fake_engine import fake_engine
 from serving import KEY, Gateway, serving, started
 
@@ -107,7 +108,7 @@ def test_another_tenant_sees_nothing_of_it(running: Gateway, client: openai.Open
         text=True,
         check=True,
     )
-    with client_of(running, made.stdout.strip()) as other:
+    with client_at(running, made.stdout.strip()) as other:
         assert list(other.files.list()) == []
         assert list(other.batches.list()) == []
         for ask in (other.batches.retrieve, other.batches.cancel):
@@ -120,7 +121,7 @@ def test_another_tenant_sees_nothing_of_it(running: Gateway, client: openai.Open
 def test_a_cancelled_batch_gives_back_what_was_done(tmp_path: Path) -> None:
     """What is left is in the error file, by name; nothing more is asked of the engine."""
     with fake_engine(tokens_per_s=50, answer_tokens=20) as engine, serving(tmp_path, stack(engine.url)) as gateway:
-        client = client_of(gateway)
+        client = client_at(gateway)
         batch = send(client, [line(f"r{number}", max_tokens=20) for number in range(200)])
         while not (batch.request_counts and batch.request_counts.completed):
             batch = client.batches.retrieve(batch.id)
@@ -141,7 +142,7 @@ def test_a_batch_that_is_not_done_in_time_expires(tmp_path: Path) -> None:
         fake_engine(tokens_per_s=20, answer_tokens=20) as engine,
         serving(tmp_path, stack(engine.url, window="2 s")) as gateway,
     ):
-        client = client_of(gateway)
+        client = client_at(gateway)
         batch = ended(client, send(client, [line(f"r{number}", max_tokens=20) for number in range(100)]))
         bad = results(client, batch.error_file_id)
         assert batch.status == "expired"
@@ -156,7 +157,7 @@ def test_a_gateway_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         gateway = started(tmp_path, text)
         try:
             gateway.wait_for(event="replica", state="ready")
-            client = client_of(gateway)
+            client = client_at(gateway)
             batch = send(client, [line(f"r{number}", max_tokens=10) for number in range(150)])
             for done in (10, 60):
                 while (count := client.batches.retrieve(batch.id).request_counts) is None or count.completed < done:
@@ -164,7 +165,7 @@ def test_a_gateway_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
                 gateway.stop(signal.SIGKILL)
                 gateway = started(tmp_path, text)
                 gateway.wait_for(event="replica", state="ready")
-                client = client_of(gateway)
+                client = client_at(gateway)
             batch = ended(client, batch)
         finally:
             gateway.stop()
@@ -180,7 +181,7 @@ def test_interactive_requests_need_not_wait_for_a_batch(tmp_path: Path) -> None:
         fake_engine(tokens_per_s=50, answer_tokens=50, parallel=2) as engine,
         serving(tmp_path, stack(engine.url, spare_slots=1)) as gateway,
     ):
-        client = client_of(gateway)
+        client = client_at(gateway)
         batch = send(client, [line(f"r{number}", max_tokens=50) for number in range(30)])
         while client.batches.retrieve(batch.id).status != "in_progress":
             pass
@@ -195,7 +196,7 @@ def test_interactive_requests_need_not_wait_for_a_batch(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     """By its own size, and by what the tenant has already; both name the limit."""
     with serving(tmp_path, "batches: {file_bytes_max: 10 KiB, tenant_bytes_max: 15 KiB}\n") as gateway:
-        client = client_of(gateway)
+        client = client_at(gateway)
         with pytest.raises(openai.APIStatusError, match="file_bytes_max") as caught:
             client.files.create(file=("a", b"x" * 100_000), purpose="batch")
         assert caught.value.status_code == 413
@@ -208,7 +209,7 @@ def test_what_a_batch_says_is_in_no_log(tmp_path: Path) -> None:
     """Neither prompts nor answers nor the client's names for its lines."""
     canary = "zebra-canary-71"
     with serving(tmp_path) as gateway:
-        client = client_of(gateway)
+        client = client_at(gateway)
         lines = [
             line(f"{canary}-id", messages=[{"role": "user", "content": canary}]),
             b'{"custom_id": "' + canary.encode(),

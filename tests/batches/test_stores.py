@@ -13,7 +13,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from batched import client_of, ended, line, results, send
+from batched import ended, line, results, send
+from clients import client_at
 from fake_engine import fake_engine
 from inhouse.config.batches import BatchesSpec
 from inhouse.core_batch import BatchObject
@@ -167,14 +168,14 @@ def test_a_gateway_that_dies_is_followed_by_another(tmp_path: Path, postgres: st
                 (tmp_path / str(number)).mkdir()
                 gateways.append(started(tmp_path / str(number), text))
                 gateways[-1].wait_for(event="replica", state="ready")
-            client = client_of(gateways[0])
+            client = client_at(gateways[0])
             batch = send(client, [line(f"r{number}", max_tokens=10) for number in range(120)])
             while (count := client.batches.retrieve(batch.id).request_counts) is None or count.completed < 20:
                 pass
             gateways[0].process.kill()
-            batch = ended(client_of(gateways[1]), batch)
+            batch = ended(client_at(gateways[1]), batch)
             assert batch.status == "completed"
-            assert set(results(client_of(gateways[1]), batch.output_file_id)) == {f"r{number}" for number in range(120)}
+            assert set(results(client_at(gateways[1]), batch.output_file_id)) == {f"r{number}" for number in range(120)}
         finally:
             for gateway in gateways:
                 gateway.stop()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import openai
 import pytest
 
+from clients import client_at
 from inhouse.engines.engine import Spec
 from inhouse.engines.llamacpp import adapters
 from inhouse.engines.memory import with_adapters
 from inhouse.weights.look import read_path
-from serving import KEY, Gateway, serving, started
+from serving import Gateway, serving, started
 
 DEMO = Path(str(files("inhouse.weights") / "demo.gguf"))
 RANK = 4
@@ -42,7 +42,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def says(gateway: Gateway, model: str) -> str:
-    client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY)
+    client = client_at(gateway)
     answer = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "What is a replica?"}], max_tokens=12, temperature=0
     )

@@ -16,8 +16,9 @@ from typing import Any
 import openai
 import pytest
 
+from clients import client_at, closed_later
 from fake_engine import FakeEngine, binary, fake_engine
-from serving import KEY, serving
+from serving import serving
 
 ASK: list[Any] = [{"role": "user", "content": "tell me something of the sea"}]
 CHAT = "/v1/chat/completions"
@@ -38,7 +39,7 @@ def plain(engine: FakeEngine) -> Iterator[FakeEngine]:
 
 
 def client_of(engine: FakeEngine) -> openai.OpenAI:
-    return openai.OpenAI(base_url=engine.url + "/v1", api_key="none", max_retries=0, timeout=20)
+    return closed_later(openai.OpenAI(base_url=engine.url + "/v1", api_key="none", max_retries=0, timeout=20))
 
 
 def connected(engine: FakeEngine) -> socket.socket:
@@ -351,7 +352,7 @@ def test_on_a_socket_with_flags_of_llama_server(tmp_path: Path) -> None:
     program = binary(tmp_path, seed=3)
     stack = f"models: {{demo: {{source: demo, slots: 3, context: 512, engine_binary: {program}}}}}"
     with serving(tmp_path, stack) as gateway:
-        client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
+        client = client_at(gateway)
         answer = client.chat.completions.create(model="demo", messages=ASK)
         stream = client.chat.completions.create(model="demo", messages=ASK, stream=True)
         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)

@@ -8,10 +8,10 @@ import signal
 from typing import Any
 
 import anthropic
-import openai
 import pytest
 from rawhttp import Answer, Client, ask, events, gauge, head, post, until
 
+from clients import client_at, closed_later
 from fake_engine import FakeEngine
 from fleet import Fakes, Start, chat, stack
 from serving import KEY, Gateway
@@ -156,8 +156,8 @@ def test_killed_and_frozen(fakes: Fakes, start: Start) -> None:
 def test_the_vendors_own_clients(fakes: Fakes, start: Start) -> None:
     """They read on over the seam: the text, and the usage of one answer."""
     gateway, good, bad = pair(fakes, start)
-    asked = openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
-    other = anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0)
+    asked = client_at(gateway)
+    other = closed_later(anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0))
     messages: Any = USER
 
     def of_openai() -> tuple[str, int]:

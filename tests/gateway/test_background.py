@@ -12,6 +12,7 @@ import httpx2
 import openai
 import pytest
 
+from clients import client_at
 from fake_engine import fake_engine
 from kept_streams import events, text_of
 from serving import KEY, Gateway, serving
@@ -19,10 +20,6 @@ from serving import KEY, Gateway, serving
 CHAT = {"model": "demo", "stream": True, "temperature": 0, "messages": [{"role": "user", "content": "What is a slot?"}]}
 HEADERS = {"authorization": f"Bearer {KEY}"}
 ENGINE = 'models: {{demo: {{endpoints: ["{url}"], engine: llama-server}}}}\n{more}'
-
-
-def client_of(gateway: Gateway, key: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.base_url, api_key=key, max_retries=0)
 
 
 def whole(client: openai.OpenAI, id: str) -> Any:
@@ -34,7 +31,7 @@ def whole(client: openai.OpenAI, id: str) -> Any:
 
 def test_a_response_is_made_while_nobody_listens(gateway: Gateway) -> None:
     """Queued at once, completed later, the same as it would have been in the foreground."""
-    client = client_of(gateway)
+    client = client_at(gateway)
     asked: dict[str, Any] = {"model": "demo", "input": "What is a slot?", "temperature": 0}
     begun = client.responses.create(**asked, background=True)
     assert (begun.status, begun.background) == ("queued", True)
@@ -46,7 +43,7 @@ def test_a_response_is_made_while_nobody_listens(gateway: Gateway) -> None:
 
 def test_its_events_are_there_from_any_number_on(gateway: Gateway) -> None:
     """With `starting_after`, what follows that event."""
-    client = client_of(gateway)
+    client = client_at(gateway)
     begun = client.responses.create(model="demo", input="What is a slot?", background=True)
     all_ = [event.sequence_number for event in client.responses.retrieve(begun.id, stream=True)]
     rest = [event.sequence_number for event in client.responses.retrieve(begun.id, stream=True, starting_after=5)]
@@ -60,7 +57,7 @@ def test_it_can_be_cancelled_and_deleted(tmp_path: Path) -> None:
         fake_engine(tokens_per_s=20, answer_tokens=1000) as engine,
         serving(tmp_path, ENGINE.format(url=engine.url, more="")) as gateway,
     ):
-        client = client_of(gateway)
+        client = client_at(gateway)
         begun = client.responses.create(model="demo", input="a", background=True, max_output_tokens=1000)
         while not engine.stats()["running"]:
             pass
@@ -77,7 +74,7 @@ def test_it_can_be_cancelled_and_deleted(tmp_path: Path) -> None:
 
 def test_a_refusal_in_the_background_is_a_failed_response(gateway: Gateway) -> None:
     """What the door would have said; what is wrong with the request is told at once."""
-    client = client_of(gateway)
+    client = client_at(gateway)
     begun = client.responses.create(model="nope", input="a", background=True)
     failed = whole(client, begun.id)
     assert failed.status == "failed"
@@ -90,11 +87,11 @@ def test_a_refusal_in_the_background_is_a_failed_response(gateway: Gateway) -> N
 
 def test_it_is_its_tenants_alone(gateway: Gateway) -> None:
     """Another one does not find it."""
-    begun = client_of(gateway).responses.create(model="demo", input="a", background=True)
+    begun = client_at(gateway).responses.create(model="demo", input="a", background=True)
     command = [sys.executable, "-m", "inhouse", "keys", "create", "--tenant", "other"]
     made = subprocess.run([*command, "--state-dir", str(gateway.state_dir)], capture_output=True, text=True, check=True)
     with pytest.raises(openai.NotFoundError):
-        client_of(gateway, made.stdout.strip()).responses.retrieve(begun.id)
+        client_at(gateway, made.stdout.strip()).responses.retrieve(begun.id)
 
 
 def test_a_dropped_stream_is_taken_up_where_it_broke_off(tmp_path: Path) -> None:
@@ -146,7 +143,7 @@ def test_when_there_is_no_room_a_new_one_is_refused(tmp_path: Path) -> None:
         fake_engine(tokens_per_s=20, answer_tokens=1000) as engine,
         serving(tmp_path, ENGINE.format(url=engine.url, more="kept: {answers_max: 1}\n")) as gateway,
     ):
-        client = client_of(gateway)
+        client = client_at(gateway)
         first = client.responses.create(model="demo", input="a", background=True, max_output_tokens=1000)
         with pytest.raises(openai.RateLimitError, match="answers_max"):
             client.responses.create(model="demo", input="a", background=True)

@@ -36,8 +36,9 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def client(door: Gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=door.base_url, api_key=KEY, max_retries=0)
+def client(door: Gateway) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=door.base_url, api_key=KEY, max_retries=0) as one:
+        yield one
 
 
 def test_a_model_that_the_tenant_may_not_use(client: openai.OpenAI) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import openai
 import pytest
 
+from clients import client_at
 from fake_engine import FakeEngine, fake_engine
 from inhouse.store.sqlite import SqliteStore
 from inhouse.tenancy.keys import Rights, mint
@@ -97,10 +98,6 @@ def doors(tmp_path: Path, engines: tuple[FakeEngine, FakeEngine]) -> Iterator[Do
     found.close()
 
 
-def client(gateway: Gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
-
-
 def who(caller: openai.OpenAI, name: str) -> str:
     answer = caller.chat.completions.create(model=name, messages=ASK, max_tokens=1)
     return answer.model
@@ -120,14 +117,14 @@ def test_a_switch_under_load(doors: Doors) -> None:
     answers: Counter[str] = Counter()
 
     def work() -> None:
-        with client(gateway) as caller:
+        with client_at(gateway) as caller:
             while not over.is_set():
                 try:
                     answers[who(caller, "app")] += 1
                 except openai.APIError as error:
                     answers[f"lost: {error}"] += 1
 
-    with ThreadPoolExecutor(8) as pool, client(gateway) as caller:
+    with ThreadPoolExecutor(8) as pool, client_at(gateway) as caller:
         for _ in range(8):
             pool.submit(work)
         try:
@@ -197,7 +194,7 @@ def test_weights_after_a_restart_and_in_another_process(doors: Doors) -> None:
         gateway.stop()
     third = doors.open()
     assert doors.done(third, "/split")["why"] == "weights set by hand"
-    with client(third) as caller:
+    with client_at(third) as caller:
         assert {who(caller, "split") for _ in range(10)} == {"green"}
 
 
@@ -220,7 +217,7 @@ def test_a_canary_that_rolled_back(doors: Doors, engines: tuple[FakeEngine, Fake
     """It stays back after a restart, says why, and starts over when somebody says so."""
     gateway = doors.open()
     engines[1].set(error_rate=1, error_status=500)
-    with client(gateway) as caller:
+    with client_at(gateway) as caller:
         for _ in range(400):
             with contextlib.suppress(openai.InternalServerError):
                 who(caller, "trial")
@@ -241,7 +238,7 @@ def test_a_canary_by_hand(doors: Doors) -> None:
     """A paused one keeps its weight whatever comes; promoted it has all, rolled back nothing; figures are shown."""
     gateway = doors.open()
     assert doors.done(gateway, "/trial/canary/pause", {})["canary"]["state"] == "paused"
-    with client(gateway) as caller:
+    with client_at(gateway) as caller:
         for _ in range(40):
             who(caller, "trial")
         trial = doors.done(gateway, "/trial")["canary"]

@@ -13,7 +13,8 @@ from typing import Any
 import openai
 import pytest
 
-from serving import KEY, Gateway, serving
+from clients import client_at
+from serving import Gateway, serving
 
 STACK = """
 models:
@@ -57,10 +58,6 @@ def key(door: Gateway, *args: str) -> str:
     return str(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["key"])
 
 
-def client(door: Gateway, own: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=door.base_url, api_key=own, max_retries=0)
-
-
 def story(caller: openai.OpenAI, model: str, text: str = "hello", **headers: str) -> dict[str, Any]:
     """How a request fared, as the gateway tells it."""
     messages = [{"role": "user", "content": text}]
@@ -90,7 +87,7 @@ def metric(door: Gateway, name: str) -> float:
 
 def test_an_alias(door: Gateway) -> None:
     """It leads where the route leads."""
-    with client(door) as caller:
+    with client_at(door) as caller:
         assert who(caller, "gpt-4o") == "chat"
         told = story(caller, "gpt-4o")["steps"][0]
     assert (told["what"], told["route"], told["model"]) == ("routed", "chat", "chat")
@@ -99,20 +96,20 @@ def test_an_alias(door: Gateway) -> None:
 
 def test_short_and_long_prompts(door: Gateway) -> None:
     """A short one goes to the small model, a long one to the other."""
-    with client(door) as caller:
+    with client_at(door) as caller:
         assert who(caller, "sized") == "small"
         assert who(caller, "sized", "hello there " * 300) == "chat"
 
 
 def test_a_tenant_with_a_model_of_its_own(door: Gateway) -> None:
     """Its requests go there, under the same name."""
-    with client(door, key(door, "--tenant", "acme")) as caller:
+    with client_at(door, key(door, "--tenant", "acme")) as caller:
         assert who(caller, "chat") == "small"
 
 
 def test_a_full_model(door: Gateway) -> None:
     """The next of the chain that the tenant may use answers: the external one only where its data may leave."""
-    with client(door) as caller, client(door, key(door, "--tenant", "open")) as other:
+    with client_at(door) as caller, client_at(door, key(door, "--tenant", "open")) as other:
         long = caller.chat.completions.create(model="chat", messages=ASK, max_tokens=200, stream=True)
         next(iter(long))
         try:
@@ -124,17 +121,17 @@ def test_a_full_model(door: Gateway) -> None:
 
 def test_an_external_model(door: Gateway) -> None:
     """It is closed to a tenant whose data may not leave, whatever its name is: 403 with the way out."""
-    with client(door) as caller, pytest.raises(openai.PermissionDeniedError, match="may not leave"):
+    with client_at(door) as caller, pytest.raises(openai.PermissionDeniedError, match="may not leave"):
         who(caller, "cloud")
-    with client(door, key(door, "--tenant", "open")) as caller:
+    with client_at(door, key(door, "--tenant", "open")) as caller:
         assert who(caller, "cloud") == "cloud"
 
 
 def test_an_override(door: Gateway) -> None:
     """A role that may names the model past the route; another one is told 403; a closed door stays closed."""
-    with client(door) as caller, pytest.raises(openai.PermissionDeniedError, match="the permission"):
+    with client_at(door) as caller, pytest.raises(openai.PermissionDeniedError, match="the permission"):
         who(caller, "chat", **{"x-inhouse-model": "small"})
-    with client(door, key(door, "--role", "operator")) as caller:
+    with client_at(door, key(door, "--role", "operator")) as caller:
         assert who(caller, "chat", **{"x-inhouse-model": "good"}) == "good"
         with pytest.raises(openai.PermissionDeniedError, match="may not leave"):
             who(caller, "chat", **{"x-inhouse-model": "cloud"})
@@ -143,7 +140,7 @@ def test_an_override(door: Gateway) -> None:
 def test_a_session(door: Gateway) -> None:
     """Its requests go to one replica, those of other sessions to others too."""
     homes: dict[str, set[str]] = {}
-    with client(door) as caller:
+    with client_at(door) as caller:
         for number in range(24):
             session = f"s{number % 8}"
             told = story(caller, "twins", **{"x-inhouse-session": session})
@@ -157,13 +154,13 @@ def test_a_session(door: Gateway) -> None:
 
 def test_a_name_that_leads_nowhere(door: Gateway) -> None:
     """404, as without routes; the names of routes and aliases are among those that exist."""
-    with client(door) as caller, pytest.raises(openai.NotFoundError, match=r"does not exist.*'rising'"):
+    with client_at(door) as caller, pytest.raises(openai.NotFoundError, match=r"does not exist.*'rising'"):
         who(caller, "gone")
 
 
 def test_a_good_canary(door: Gateway) -> None:
     """Its weight grows to all of the traffic while requests come, and the metric and the log say so."""
-    with client(door) as caller:
+    with client_at(door) as caller:
         for _ in range(REQUESTS_MAX):
             caller.chat.completions.create(model="rising", messages=ASK, max_tokens=2)
             if metric(door, 'inhouse_canary_weight{model="good"') == 1.0:
@@ -175,7 +172,7 @@ def test_a_good_canary(door: Gateway) -> None:
 def test_a_bad_canary(door: Gateway) -> None:
     """It is taken back by itself: a few requests fail, then none does; metric and log say why."""
     refused = 0
-    with client(door) as caller:
+    with client_at(door) as caller:
         for _ in range(REQUESTS_MAX):
             try:
                 caller.chat.completions.create(model="failing", messages=ASK, max_tokens=2)
@@ -209,6 +206,6 @@ def test_tokens_of_a_name(door: Gateway, path: str) -> None:
 
 def test_a_name_in_the_list(door: Gateway) -> None:
     """Routes and aliases are listed beside the models: a client finds what it may send."""
-    with client(door) as caller:
+    with client_at(door) as caller:
         assert {"chat", "small", "sized", "gpt-4o"} <= {model.id for model in caller.models.list()}
         assert caller.models.retrieve("gpt-4o").id == "gpt-4o"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import openai
-
-from serving import KEY, Gateway
+from clients import client_at
+from serving import Gateway
 
 
 def test_a_streamed_answer_arrives_token_by_token(gateway: Gateway) -> None:
     """The official client gets several chunks, a finish reason and nothing after it."""
-    client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY)
+    client = client_at(gateway)
     stream = client.chat.completions.create(
         model="demo", messages=[{"role": "user", "content": "hello"}], stream=True, max_tokens=20
     )

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from clients import client_at
 from fake_engine import fake_engine
 from serving import KEY, Gateway, serving
 
@@ -59,7 +59,7 @@ def until_done(socket: ClientConnection, streams: int) -> dict[str, list[dict[st
 @pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")  # the client's own use of its library
 def test_the_official_client_speaks_responses(gateway: Gateway) -> None:
     """The events are those of the stream over HTTP."""
-    client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY)
+    client = client_at(gateway)
     asked: dict[str, Any] = {"model": "demo", "input": "What is a slot?", "temperature": 0}
     with client.responses.connect() as connection:
         connection.response.create(**asked)

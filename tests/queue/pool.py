@@ -120,8 +120,8 @@ class Pool:
         return Worker(one, engine)
 
     def ask_redis(self, *words: Any) -> Any:
-        """One command, past all that is tested."""
-        with client_of.Redis(port=self.redis.port, decode_responses=True) as client:
+        """One command, past all that is tested. It may block for as long as it says."""
+        with client_of.Redis(port=self.redis.port, decode_responses=True, socket_timeout=None) as client:
             return client.execute_command(*words)
 
     def key(self, name: str) -> str:

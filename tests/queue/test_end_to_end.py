@@ -6,14 +6,14 @@ import json
 import signal
 from typing import Any
 
-import openai
 import pytest
 from pool import Pool, Worker, chat, until
 from rawhttp import Answer, Client, ask, events, post
 from streams import words_of
 
+from clients import client_at
 from inhouse.fake.settings import Settings
-from serving import KEY, serving
+from serving import serving
 
 USER = [{"role": "user", "content": "of the sea"}]
 BODIES: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ def test_the_vendors_own_client_streams_through_it(pool: Pool) -> None:
     """Text and usage of one answer."""
     pool.worker()
     gateway = pool.gateway()
-    client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
+    client = client_at(gateway)
     messages: Any = USER
     options: Any = {"include_usage": True}
     chunks = list(

@@ -62,8 +62,9 @@ def test_word_to_a_worker_is_lost(pool: Pool) -> None:
     taken: list[str] = []
 
     def take_one() -> None:
-        _, word = pool.ask_redis("BLPOP", pool.key(f"to:{name}"), 30)
-        taken.append(word)
+        found = pool.ask_redis("BLPOP", pool.key(f"to:{name}"), 20)
+        if found is not None:
+            taken.append(found[1])
 
     asked = body_of("of the sea", 1500)
     with Client(gateway) as client:

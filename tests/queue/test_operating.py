@@ -97,9 +97,12 @@ def test_a_workers_own_port(pool: Pool) -> None:
     until(lambda: status("/health/ready") == 200, "it is ready")
     gateway = pool.gateway()
     assert ask(gateway, post(json.loads(chat()))).status == 200
-    with urllib.request.urlopen(url + "/metrics", timeout=10) as response:
-        text = response.read().decode()
-    assert 'inhouse_worker_jobs_total{how="done",model="demo"} 1.0' in text
+
+    def metrics() -> str:
+        with urllib.request.urlopen(url + "/metrics", timeout=10) as response:
+            return str(response.read().decode())
+
+    until(lambda: 'inhouse_worker_jobs_total{how="done",model="demo"} 1.0' in metrics(), "the job is counted")
     pool.redis.kill()
     until(lambda: status("/health/ready") == 503, "it knows that Redis is away")
     assert status("/health/live") == 200

@@ -28,6 +28,7 @@ from rawhttp import (
 )
 
 import engines
+from clients import client_at, closed_later
 from serving import KEY, Gateway, serving
 
 STACK = """
@@ -167,38 +168,34 @@ def test_choices_that_wait(gateway: Gateway) -> None:
 
 def test_a_library_that_will_hang_up(gateway: Gateway) -> None:
     """A whole answer's client is told a moment before its own timeout; it need not guess what happened."""
-    client = openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=2.0)
+    client = client_at(gateway, timeout_s=2.0)
     with occupied(gateway), pytest.raises(openai.InternalServerError) as caught:
         client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "hello"}])
     assert caught.value.status_code == 504
     assert caught.value.code == "queue_timeout"
 
 
-def _openai(gateway: Gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0, timeout=20.0)
-
-
 def _chat(gateway: Gateway, **headers: str) -> Iterator[str]:
-    stream = _openai(gateway).chat.completions.create(**chat(stream=True), extra_headers=headers)
+    stream = client_at(gateway).chat.completions.create(**chat(stream=True), extra_headers=headers)
     return (chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
 
 def _completions(gateway: Gateway, **headers: str) -> Iterator[str]:
-    stream = _openai(gateway).completions.create(
+    stream = client_at(gateway).completions.create(
         model="demo", prompt="hello", max_tokens=4, stream=True, extra_headers=headers
     )
     return (chunk.choices[0].text for chunk in stream if chunk.choices)
 
 
 def _responses(gateway: Gateway, **headers: str) -> Iterator[str]:
-    stream = _openai(gateway).responses.create(
+    stream = client_at(gateway).responses.create(
         model="demo", input="hello", max_output_tokens=4, stream=True, extra_headers=headers
     )
     return (event.delta for event in stream if event.type == "response.output_text.delta")
 
 
 def _messages(gateway: Gateway, **headers: str) -> Iterator[str]:
-    claude = anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0, timeout=20.0)
+    claude = closed_later(anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0, timeout=20.0))
     stream = claude.messages.create(**chat(stream=True), extra_headers=headers)
     return (event.delta.text for event in stream if event.type == "content_block_delta")
 

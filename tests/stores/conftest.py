@@ -25,11 +25,3 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A PostgreSQL for all tests that leave it running and take a schema of their own."""
     with postgres_server(tmp_path_factory.mktemp("postgres")) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _clients_closed() -> Iterator[None]:
-    yield
-    from clients import close_all
-
-    close_all()

@@ -15,9 +15,9 @@ import httpx2
 import openai
 import pytest
 import redis as client_of
-from clients import client_at
 from crowd import gateways, until
 
+from clients import client_at
 from fake_engine import FakeEngine, fake_engine
 from kept_streams import events, text_of
 from ledgers import redis_cluster

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import redis as client_of
-from clients import client_at
 from crowd import gateways, until
 from one_chat import ask
 from test_kept import BEGIN, CHAT, whole
 
+from clients import client_at
 from fake_engine import fake_engine
 from inhouse.config import RedisSpec, StoreSpec
 from inhouse.dispatch.cache_shared import SharedAnswers
