@@ -28,9 +28,8 @@ ME = Identity("key", "acme")
 
 
 class Reply:
-    status = 200
-
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        self.status = status
         self._body = body
 
     async def read(self) -> bytes:
@@ -42,11 +41,14 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.otherwise: Reply | None = None
 
     async def request(self, method: bytes, path: bytes, body: bytes) -> Reply:
         assert path == b"/v1/chat/completions/input_tokens"
         self.asked += 1
         await asyncio.sleep(0)
+        if self.otherwise is not None:
+            return self.otherwise
         said = sum(len(message["content"].encode()) for message in json.loads(body)["messages"])
         return Reply(msgspec.json.encode({"input_tokens": said // 4}))
 
@@ -77,9 +79,10 @@ def quotas(**limits: Any) -> Quotas:
     return Quotas(stack, MemoryLedger())
 
 
-async def prepared(call: Call, fit: Fit, held: Quotas) -> tuple[Call, int, Entry]:
+async def prepared(call: Call, fit: Fit, held: Quotas, otherwise: Reply | None = None) -> tuple[Call, int, Entry]:
     """The call, how often the engine was asked, and the request's entry."""
     lane = FakeLane(fit)
+    lane.counter.otherwise = otherwise
     entry = Entry("id", "chat", 0.0)
     ready, _, hold = await prepare(held, ME, cast(Lane, lane), call, entry, [])
     with hold:
@@ -121,6 +124,17 @@ async def test_a_prompt_that_is_trimmed_under_a_quota() -> None:
     assert asked == 2
     assert entry.facts == {"trimmed_messages": 2, "trimmed_tokens": 580}
     assert ready.jobs[0].answer_tokens_max == CONTEXT - 870
+
+
+@pytest.mark.parametrize(
+    "otherwise", [Reply(b'{"error": "no"}', 400), Reply(b"{}", 404), Reply(b"{}"), Reply(b'{"input_tokens": "\xff"}')]
+)
+async def test_an_engine_that_does_not_tell(otherwise: Reply) -> None:
+    """The prompt goes to it as it is, and what is held is the bound by its bytes."""
+    call = chat(*LONG)
+    ready, _, entry = await prepared(call, TRIM, quotas(tokens_per_day=10_000), otherwise)
+    assert json.loads(ready.jobs[0].body)["messages"] == json.loads(call.jobs[0].body)["messages"]
+    assert entry.facts is None
 
 
 async def test_a_prompt_that_comes_to_a_second_lane() -> None:

@@ -19,9 +19,10 @@ from typing import Any
 import openai
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "hf_engine"))
+sys.path += [str(Path(__file__).parents[1] / name) for name in ("hf_engine", "robustness")]
 
 import tiny_models
+from rawhttp import ask, post
 from tests.weights import hub_server
 from tests.weights.hub_server import Repo
 
@@ -135,6 +136,39 @@ def test_a_prompt_that_is_too_long(client: openai.OpenAI, name: str) -> None:
         chat(client, name, "hello " * 1200)
     assert refused.value.code == "context_length_exceeded"
     assert str(CONTEXT) in refused.value.message
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_tokens_are_counted(gateway: Gateway, client: openai.OpenAI, name: str) -> None:
+    """A chat's are what its answer is charged for; who does not count for others is named."""
+    counting = ENGINES[name].counting
+    messages = [{"role": "user", "content": "What are you?"}]
+    counted = ask(
+        gateway, post({"model": name, "messages": messages, "max_tokens": 1}, path="/v1/messages/count_tokens")
+    )
+    cut = ask(gateway, post({"model": name, "content": "so it is"}, path="/tokenize"))
+    if counting is None:
+        assert (counted.status, cut.status) == (400, 400)
+        assert f"'{name}' ({name}) do not count tokens" in cut.json["error"]["message"]
+        return
+    assert counted.json == {"input_tokens": chat(client, name, max_tokens=1).usage.prompt_tokens}
+    back = ask(gateway, post({"model": name, "tokens": cut.json["tokens"]}, path="/detokenize"))
+    if counting.words([]) is None:
+        assert (back.status, len(cut.json["tokens"])) == (400, 3)
+    else:
+        assert back.json == {"content": "so it is"}
+
+
+@pytest.mark.parametrize("name", [name for name in STARTED if ENGINES[name].counting is not None])
+def test_a_conversation_is_made_to_fit(client: openai.OpenAI, name: str) -> None:
+    """The engine's own count decides how much is left out, and it takes what is left."""
+    turns: Any = [{"role": ("user", "assistant")[at % 2], "content": "so it is " * 12} for at in range(81)]
+    raw = client.responses.with_raw_response.create(model=name, input=turns, truncation="auto", max_output_tokens=4)
+    told = dict(pair.split("=") for pair in raw.headers["x-inhouse-trimmed"].split(", "))
+    assert 40 < int(told["messages"]) < 80
+    usage = raw.parse().usage
+    assert usage is not None
+    assert CONTEXT // 2 < usage.input_tokens < CONTEXT
 
 
 ASKED: dict[str, dict[str, Any]] = {

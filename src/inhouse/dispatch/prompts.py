@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-import msgspec
-
 from inhouse.dispatch.lane import Lane
+from inhouse.engines.counting import Question
 from inhouse.errors import ApiError
+from inhouse.wire import sse
 from inhouse.wire.call import Call, Job
 from inhouse.wire.completions import PATH as COMPLETIONS
 from inhouse.wire.openai_chat import PATH as CHAT
@@ -26,14 +26,6 @@ _COUNT_S_MAX = 5.0
 """An engine that hangs must not hold up those who only ask for a number."""
 
 T = TypeVar("T")
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: int
-
-
-class _Tokens(msgspec.Struct):
-    tokens: list[int]
 
 
 class Prompts:
@@ -77,27 +69,26 @@ def bound(job: Job) -> int:
 
 async def count(lane: Lane, job: Job) -> int | None:
     """The tokens of a prompt, as the engine counts them; None where it cannot be asked."""
-    if not lane.ready or job.source is None or not lane.engine.counts:
+    counting = lane.engine.counting
+    if not lane.ready or job.source is None or counting is None:
         return None
     if job.path == CHAT:
-        counted = await _asked(lane, CHAT + b"/input_tokens", job.body, _Counted)
-        return None if counted is None else counted.input_tokens
+        return await _asked(lane, counting.chat(job.body))
     if job.path != COMPLETIONS:
         return None
     prompt = job.source.prompt
     if isinstance(prompt, list):
         return len(prompt)
-    body = msgspec.json.encode({"content": prompt, "add_special": True})
-    tokens = await _asked(lane, b"/tokenize", body, _Tokens)
-    return None if tokens is None else len(tokens.tokens)
+    tokens = await _asked(lane, counting.text(prompt, True))
+    return None if tokens is None else len(tokens)
 
 
-async def _asked(lane: Lane, path: bytes, body: bytes, shape: type[T]) -> T | None:
+async def _asked(lane: Lane, question: Question[T]) -> T | None:
     try:
         async with asyncio.timeout(_COUNT_S_MAX), lane.counting:
             with lane.asked() as pool:
-                reply = await pool.request(b"POST", path, body)
+                reply = await pool.request(b"POST", question.path, question.body)
                 answer = await reply.read()
-            return msgspec.json.decode(answer, type=shape) if reply.status == 200 else None
-    except (ApiError, msgspec.DecodeError, TimeoutError):
+            return question.read(answer) if reply.status == 200 else None
+    except (ApiError, *sse.UNREADABLE, TimeoutError):
         return None

@@ -13,6 +13,7 @@ import msgspec
 
 from inhouse.dispatch.lane import Lane
 from inhouse.errors import ApiError, BadRequest, ContextTooLong, EngineError, ModelLoading, Unavailable
+from inhouse.wire import sse
 from inhouse.wire.call import Job
 
 _MISCONFIGURED = (401, 403, 404, 405, 407, 408)
@@ -77,7 +78,7 @@ def refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
 def _read(body: bytes) -> _Told | None:
     try:
         found = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except sse.UNREADABLE:
         return None
     if isinstance(found.error, _Told):
         return found.error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from inhouse.engines.counting import Counting
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp_gpu import Split
@@ -157,8 +158,8 @@ class Engine:
     """It runs well on CPUs: where the stack does not say, the machine's threads decide how many requests at once."""
     llama: bool = False
     """It is a llama-server, with its ways: texts of unequal length do not share a batch, 503 means that it loads."""
-    counts: bool = False
-    """It counts tokens for others, by llama-server's paths: /slots, /tokenize, /detokenize, input_tokens."""
+    counting: Counting | None = None
+    """How it counts tokens for others; None: it does not."""
     continuing: Literal["", "asked", "always"] = ""
     """Whether a chat that ends with the assistant goes on with that message: never, where `continue_final_message` asks
     for it, or in any case."""

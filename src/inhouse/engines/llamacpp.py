@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from inhouse.engines.counting import OfLlama
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, listen
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp_gpu import OnGpus, Split, layers_that_fit, layers_told, places_told, split
@@ -151,7 +152,7 @@ LLAMACPP = Engine(
     slots=4,
     cpu=True,
     llama=True,
-    counts=True,
+    counting=OfLlama(),
     continuing="always",
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
     needs=(("lora", "--lora"),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inhouse.engines.counting import OfVllm
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
@@ -47,6 +48,7 @@ SGLANG = Engine(
         ttft=histogram("sglang:time_to_first_token_seconds"),
         tpot=histogram("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),
     ),
+    counting=OfVllm(),
     continuing="asked",
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),
     needs=(("tools", "--tool-call-parser"), ("lora", "--enable-lora")),

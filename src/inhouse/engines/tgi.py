@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inhouse.engines.counting import OfTgi
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
@@ -42,6 +43,7 @@ TGI = Engine(
         waiting=("tgi_queue_size",),
         tpot=histogram("tgi_request_mean_time_per_token_duration"),
     ),
+    counting=OfTgi(),
     abilities=frozenset({"tools", "json_schema", "logprobs", "lora"}),
     needs=(("lora", "--lora-adapters"),),
     quantizations=("awq", "gptq", "fp8", "bitsandbytes"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from inhouse import __version__
+from inhouse.engines.counting import OfLlama
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
 from inhouse.engines.http import Address
 
@@ -52,7 +53,7 @@ TRANSFORMERS = Engine(
     ),
     slots=8,
     cpu=True,
-    counts=True,
+    counting=OfLlama(),
     continuing="asked",
     documents=True,
     abilities=frozenset({"logprobs", "embeddings"}),

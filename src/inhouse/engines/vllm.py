@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inhouse.engines.counting import OfVllm
 from inhouse.engines.engine import Command, Engine, Image, Names, Spec, Trap, histogram, listen
 from inhouse.engines.gpu_memory import OnGpu
 from inhouse.engines.http import Address
@@ -54,6 +55,7 @@ VLLM = Engine(
         ttft=histogram("vllm:time_to_first_token_seconds"),
         tpot=histogram("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
     ),
+    counting=OfVllm(),
     continuing="asked",
     documents=True,
     abilities=frozenset({"tools", "json_schema", "logprobs", "embeddings", "rerank", "lora"}),

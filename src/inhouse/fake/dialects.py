@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Fields = dict[str, Any]
-_OF_LLAMA = frozenset({b"/props", b"/slots", b"/tokenize", b"/detokenize", b"/v1/chat/completions/input_tokens"})
+_OF_LLAMA = frozenset({b"/props", b"/slots", b"/v1/chat/completions/input_tokens"})
+_COUNTING = frozenset({b"/tokenize", b"/detokenize"})
+_OF_TGI = frozenset({b"/chat_tokenize"})
 _EMBEDDING, _RERANKING = b"/v1/embeddings", b"/v1/rerank"
 
 
@@ -73,6 +75,7 @@ DIALECTS = {
     for one in (
         Dialect(
             "llamacpp",
+            lacks=_OF_TGI,
             health_body=b'{"status":"ok"}',
             metrics_as="llamacpp",
             tells_context=True,
@@ -82,7 +85,7 @@ DIALECTS = {
         ),
         Dialect(
             "vllm",
-            lacks=_OF_LLAMA,
+            lacks=_OF_LLAMA | _OF_TGI,
             metrics_as="vllm",
             owner="vllm",
             tells_context=True,
@@ -93,7 +96,7 @@ DIALECTS = {
         ),
         Dialect(
             "sglang",
-            lacks=_OF_LLAMA,
+            lacks=_OF_LLAMA | _OF_TGI,
             metrics_as="sglang",
             owner="sglang",
             tells_context=True,
@@ -105,7 +108,7 @@ DIALECTS = {
         ),
         Dialect(
             "tgi",
-            lacks=_OF_LLAMA | {_EMBEDDING, _RERANKING},
+            lacks=_OF_LLAMA | {b"/detokenize", _EMBEDDING, _RERANKING},
             metrics_as="tgi",
             owner="tgi",
             opening=None,
@@ -119,7 +122,7 @@ DIALECTS = {
         ),
         Dialect(
             "tensorrt-llm",
-            lacks=_OF_LLAMA | {_EMBEDDING, _RERANKING},
+            lacks=_OF_LLAMA | _COUNTING | _OF_TGI | {_EMBEDDING, _RERANKING},
             metrics_path=b"/prometheus/metrics",
             metrics_as="trtllm",
             owner="tensorrt_llm",
@@ -130,7 +133,7 @@ DIALECTS = {
         ),
         Dialect(
             "ollama",
-            lacks=_OF_LLAMA | {_RERANKING, b"/health", b"/v1/health", b"/ping"},
+            lacks=_OF_LLAMA | _COUNTING | _OF_TGI | {_RERANKING, b"/health", b"/v1/health", b"/ping"},
             owner="library",
             opening=None,
             event=',"system_fingerprint":"fp_ollama"',

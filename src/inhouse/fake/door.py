@@ -16,11 +16,11 @@ from typing import Any, cast
 import httptools
 import msgspec
 
-from inhouse.fake import metrics, wire
+from inhouse.fake import counting, metrics, wire
 from inhouse.fake.engine import Engine, Job
 from inhouse.fake.settings import WrongSetting, shown
 from inhouse.fake.text import tokens_of
-from inhouse.fake.wire import ChatAsk, DetokenizeAsk, EmbeddingAsk, Refused, RerankAsk, TextAsk, TokenizeAsk
+from inhouse.fake.wire import ChatAsk, EmbeddingAsk, Refused, RerankAsk, TextAsk
 
 _GARBAGE = b"\x00\x7f this engine is no web server \xff\xfe\r\n\r\n"
 _BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -274,20 +274,10 @@ def _only(door: Door, speaks: str) -> None:
         raise Refused(404, "not_found_error", "this fake engine has no such path")
 
 
-def _tokenize(door: Door) -> None:
-    content = msgspec.json.decode(door.body, type=TokenizeAsk).content
-    door.respond(200, _encode({"tokens": door.engine.vocabulary.ids(content)}))
-
-
-def _detokenize(door: Door) -> None:
-    content = door.engine.vocabulary.text(msgspec.json.decode(door.body, type=DetokenizeAsk).tokens)
-    if content is None:
-        raise Refused(400, "invalid_request_error", "a token that this engine has never cut")
-    door.respond(200, _encode({"content": content}))
-
-
 def _count(door: Door) -> None:
-    door.respond(200, _encode({"input_tokens": len(wire.chat_tokens(_chat.decode(door.body)))}))
+    settings = door.engine.settings
+    speaks, context = settings.speaks, settings.context_tokens
+    door.respond(200, _encode(counting.answer(door.path, door.body, speaks, door.engine.vocabulary, context)))
 
 
 def _take_chat(door: Door, fault: str) -> Job:
@@ -349,8 +339,9 @@ PATHS: dict[tuple[bytes, bytes], Callable[[Door], None]] = {
     (b"POST", b"/api/generate"): _load,
     (b"POST", b"/api/embed"): _load,
     (b"GET", b"/v1/models"): _models,
-    (b"POST", b"/tokenize"): _tokenize,
-    (b"POST", b"/detokenize"): _detokenize,
+    (b"POST", b"/tokenize"): _count,
+    (b"POST", b"/detokenize"): _count,
+    (b"POST", b"/chat_tokenize"): _count,
     (b"POST", b"/v1/chat/completions/input_tokens"): _count,
     (b"GET", b"/fake/settings"): _show_settings,
     (b"POST", b"/fake/settings"): _change_settings,

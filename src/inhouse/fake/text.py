@@ -90,8 +90,11 @@ class Vocabulary:
         self._pieces: OrderedDict[int, str] = OrderedDict()
 
     def ids(self, text: str) -> list[int]:
+        return self.numbers(tokens_of(text))
+
+    def numbers(self, pieces: Iterable[str]) -> list[int]:
         found = []
-        for piece in tokens_of(text):
+        for piece in pieces:
             number = int.from_bytes(blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big") >> 1
             self._pieces[number] = piece
             found.append(number)

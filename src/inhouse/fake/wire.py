@@ -78,14 +78,6 @@ class RerankAsk(Struct):
     model: str = ""
 
 
-class TokenizeAsk(Struct):
-    content: str
-
-
-class DetokenizeAsk(Struct):
-    tokens: list[int]
-
-
 class Plan(Struct, frozen=True):
     """A request that was understood: what is computed, which words the answer has, and in which shape it goes out."""
 

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inhouse import __version__
 from inhouse.dispatch.lane import CONTEXT_UNKNOWN, Lane, find
 from inhouse.engines.abilities import able
+from inhouse.engines.counting import Counting, Question
 from inhouse.errors import (
     ApiError,
     BadRequest,
@@ -45,7 +46,7 @@ from inhouse.gateway.sockets import Sockets
 from inhouse.parts import Parts, book_all
 from inhouse.telemetry.metrics import CONTENT_TYPE
 from inhouse.tenancy.roles import Permission, require
-from inhouse.wire import errors, messages
+from inhouse.wire import errors, messages, sse
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.lenient import leniently
 from inhouse.wire.openai_chat import jobs
@@ -66,12 +67,9 @@ class _EngineSlot(Struct):
     is_processing: bool = False
 
 
-class _Counted(Struct):
-    input_tokens: int
-
-
 _tokenize = RequestDecoder(TokenizeRequest)
 _detokenize = RequestDecoder(DetokenizeRequest)
+_slots = msgspec.json.Decoder(list[_EngineSlot]).decode
 
 
 def build(parts: Parts, work: Batching | None, sockets: Sockets) -> ASGIApp:
@@ -229,8 +227,8 @@ class _Doors:
         shown = []
         for lane in self._parts.lanes.values():
             queue = lane.turns.queue
-            asks = lane.ready and lane.engine.counts
-            found = await _ask(lane, b"GET", b"/slots", b"", list[_EngineSlot]) if asks else []
+            asks = lane.ready and lane.engine.reads == "props"
+            found = await _asked(lane, b"GET", b"/slots", b"", _slots) if asks else []
             counts = {"capacity": queue.capacity, "in_service": queue.serving, "waiting": queue.waiting}
             shown.append({"model": lane.model, "state": lane.state, **counts, "slots": found})
         return _json(shown)
@@ -238,20 +236,23 @@ class _Doors:
     async def tokenize(self, request: Request) -> Response:
         wanted = await self._read(_tokenize, request)
         lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
-        body = _encode({"content": wanted.content, "add_special": wanted.add_special})
-        return _json(await _ask(lane, b"POST", b"/tokenize", body, dict[str, list[int]]))
+        tokens = await _answer(lane, _counting(lane).text(wanted.content, wanted.add_special))
+        return _json({"tokens": tokens})
 
     async def detokenize(self, request: Request) -> Response:
         wanted = await self._read(_detokenize, request)
         lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
-        return _json(await _ask(lane, b"POST", b"/detokenize", _encode({"tokens": wanted.tokens}), dict[str, str]))
+        question = _counting(lane).words(wanted.tokens)
+        if question is None:
+            raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not tell the text of tokens")
+        return _json({"content": await _answer(lane, question)})
 
     async def count_tokens(self, request: Request) -> Response:
         wanted = await self._read(messages.parse_count, request)
         lane = self._parts.ways.counting(wanted.model, request.scope["identity"])
         body = jobs(wanted.request, self._parts.stack.requests)[0].body
-        counted = await _ask(lane, b"POST", b"/v1/chat/completions/input_tokens", body, _Counted)
-        return Response(messages.render_count(counted.input_tokens), media_type="application/json")
+        counted = await _answer(lane, _counting(lane).chat(body))
+        return Response(messages.render_count(counted), media_type="application/json")
 
     async def _read(self, parse: Callable[[bytes], T], request: Request) -> T:
         """The parsed body; fields that do not exist are passed over, where the stack has it so."""
@@ -284,20 +285,30 @@ def _named(name: str, lanes: Mapping[str, Lane]) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created_s, "owned_by": "inhouse", "engine": "route"}
 
 
-async def _ask(lane: Lane, method: bytes, path: bytes, body: bytes, shape: Any) -> Any:
-    """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
-    if not lane.engine.counts:
+def _counting(lane: Lane) -> Counting:
+    """Raises BadRequest."""
+    if lane.engine.counting is None:
         raise BadRequest(f"the engines of '{lane.model}' ({lane.engine.name}) do not count tokens for others")
+    return lane.engine.counting
+
+
+async def _answer(lane: Lane, question: Question[T]) -> T:
+    """Raises EngineError, BadRequest, ModelLoading."""
     await lane.woken()
+    return await _asked(lane, b"POST", question.path, question.body, question.read)
+
+
+async def _asked(lane: Lane, method: bytes, path: bytes, body: bytes, read: Callable[[bytes], T]) -> T:
+    """A short question to the engine of a lane, without a slot. Raises EngineError, BadRequest, ModelLoading."""
     with lane.asked() as pool:
         reply = await pool.request(method, path, body)
         answer = await reply.read()
-    if reply.status == 400 or (reply.status == 500 and path == b"/detokenize"):
+    if reply.status in (400, 422) or (reply.status == 500 and path == b"/detokenize"):
         raise BadRequest("the engine refused this input; are all token ids in this model's vocabulary?")
     try:
         if reply.status == 200:
-            return msgspec.json.decode(answer, type=shape)
-    except msgspec.DecodeError:
+            return read(answer)
+    except sse.UNREADABLE:
         pass
     raise EngineError(f"the engine of '{lane.model}' answered with status {reply.status}")
 

@@ -16,7 +16,7 @@ from msgspec import Meta, Raw, Struct
 
 from inhouse.core import Usage
 from inhouse.errors import ApiError, BadRequest, EngineError
-from inhouse.wire import errors
+from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, Job
 from inhouse.wire.chat import EngineUsage
 from inhouse.wire.decode import RequestDecoder
@@ -146,7 +146,7 @@ class EmbeddingView:
             answer = _answer.decode(data)
             vector = answer.data[0].embedding
             self._found[job] = vector if self._cut is None else self._cut(vector)
-        except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
+        except (*sse.UNREADABLE, IndexError):
             raise EngineError("the engine sent embeddings that cannot be read") from None
         if answer.usage is not None:
             self.usage += answer.usage.noun()

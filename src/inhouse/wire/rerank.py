@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from inhouse.core import Usage
 from inhouse.errors import ApiError, BadRequest, EngineError
-from inhouse.wire import errors
+from inhouse.wire import errors, sse
 from inhouse.wire.call import Call, Job
 from inhouse.wire.decode import RequestDecoder
 from inhouse.wire.guard import check_no_nul
@@ -127,7 +127,7 @@ class RerankView:
     def events(self, job: int, data: bytes) -> bytes:
         try:
             answer = _answer.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except sse.UNREADABLE:
             raise EngineError("the engine sent scores that cannot be read") from None
         bare = isinstance(answer, list)
         results, usage = (answer, None) if isinstance(answer, list) else (answer.results, answer.usage)
