@@ -237,7 +237,7 @@ def test_an_engine_that_is_killed_again_and_again(start: Start) -> None:
     assert "it ended 3 times in a row" in failed["reason"]
     answer = ask(gateway, of("a"))
     assert (answer.status, answer.code) == (503, "model_failed")
-    assert "each within 60 s of its start, the last time killed by signal 9" in answer.json["error"]["message"]
+    assert "each within 60 s of being ready, the last time killed by signal 9" in answer.json["error"]["message"]
     assert engines_of(gateway) == 0
     gateway.wait_for(event="replica", state="ready")
     assert time.monotonic() - killed_s >= 2.0

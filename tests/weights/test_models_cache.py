@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,8 @@ def packed(listing: object, *members: tuple[str, bytes], kind: bytes = tarfile.R
     return io.BytesIO(out.getvalue())
 
 
-FILE = {"name": "x.gguf", "bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest(), "digest": "sha256:" + "0" * 64}
+X = hashlib.sha256(b"x").hexdigest()
+FILE = {"name": "x.gguf", "bytes": 1, "sha256": X, "digest": f"sha256:{X}"}
 ONE = {"name": "x", "source": "hf://a/b", "version": "0" * 40, "licence": None, "files": [FILE]}
 HOSTILE = {
     "a name that leads elsewhere": [ONE | {"files": [FILE | {"name": "../../x"}]}],
@@ -212,6 +214,9 @@ HOSTILE = {
     "a version that leads elsewhere": [ONE | {"version": "../../x"}],
     "a digest that leads elsewhere": [ONE | {"files": [FILE | {"digest": "sha256:../../../x"}]}],
     "a hash that leads elsewhere": [ONE | {"files": [FILE | {"sha256": "../x"}]}],
+    "a digest of other bytes": [ONE | {"files": [FILE | {"digest": "sha256:" + "0" * 64}]}],
+    "a revision that leads elsewhere": [ONE | {"source": "hf://a/b@../../../x"}],
+    "a revision that is a path": [ONE | {"source": "hf://a/b@/home/u/.ssh/authorized_keys"}],
     "a negative size": [ONE | {"files": [FILE | {"bytes": -1}]}],
     "no source": [ONE | {"source": "gopher://x"}],
     "strange fields": [ONE | {"files": [FILE | {"mode": 0o777}]}],
@@ -245,6 +250,22 @@ def test_members_that_are_not_listed_are_refused(tmp_path: Path) -> None:
             unpacked(stream, tmp_path / "other")
     with pytest.raises(WeightsError, match="1 of its files are missing"):
         unpacked(packed(listing), tmp_path / "other")
+
+
+@pytest.mark.parametrize("here", [False, True], ids=["new", "of bytes that are here"])
+def test_a_file_that_git_knows_by_another_name(tmp_path: Path, here: bool) -> None:
+    """The list may not say that bytes are others' either, be they here already or not."""
+    own = hashlib.sha1(b"blob 1\0x", usedforsecurity=False).hexdigest()
+    for digest in (own, "0" * 40):
+        listing = {"format": 1, "models": [ONE | {"files": [FILE | {"digest": f"git:{digest}"}]}]}
+        stream = packed(listing, (f"blobs/{X}", b"x"))
+        read = partial(bundle.read, stream, lambda models: None, lambda sha256: None if here else tmp_path / sha256)
+        if digest == own:
+            assert read(lambda count: None)
+        else:
+            with pytest.raises(WeightsError, match="its list says git:000"):
+                read(lambda count: None)
+    assert [file.name for file in tmp_path.iterdir()] == ([] if here else [X])
 
 
 @given(some.binary(max_size=3000), some.integers(0, 2999))

@@ -95,6 +95,14 @@ def test_a_local_file_meets_its_pinned_digest(tmp_path: Path) -> None:
             obtain(source, replace(wanted, sha256="0" * 64))
 
 
+def test_a_link_to_a_file_that_is_called_by_a_digest(tmp_path: Path) -> None:
+    """A name is no proof: what somebody's own file hashes to is found by reading it."""
+    (tmp_path / ("0" * 64)).write_bytes(gguf_bytes.model())
+    (tmp_path / "m.gguf").symlink_to(tmp_path / ("0" * 64))
+    with pytest.raises(WeightsError, match="pinned is"):
+        obtain("m.gguf", Wanted(tmp_path, silent, sha256="0" * 64))
+
+
 def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
     error = refusal("gopher://host/m.gguf", tmp_path)
     assert "gopher://" in error.message

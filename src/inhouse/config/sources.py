@@ -86,6 +86,8 @@ def _hub(text: str, rest: str) -> SourceLine:
         raise ValueError("of a repository, a .gguf file can be named, or none: hf://org/repo[/file.gguf][@revision]")
     if name:
         _check_steps(name)
+    if match[3]:
+        _check_steps(match[3])
     return SourceLine("hf", text, match[1], name, match[3] or "")
 
 

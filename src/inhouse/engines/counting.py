@@ -63,7 +63,9 @@ class OfVllm:
         return Question(b"/tokenize", body, lambda raw: _tokens(raw).tokens)
 
     def words(self, tokens: list[int]) -> Question[str]:
-        return Question(b"/detokenize", _encode({"tokens": tokens}), _prompt_or_text)
+        # SGLang leaves out the marks of a template where it is not told otherwise, vLLM never does
+        body = _encode({"tokens": tokens, "skip_special_tokens": False})
+        return Question(b"/detokenize", body, _prompt_or_text)
 
 
 class OfTgi:
@@ -113,6 +115,7 @@ class _Chat(Struct, omit_defaults=True):
 
     messages: Raw
     tools: Raw | UnsetType = UNSET
+    tool_choice: Raw | UnsetType = UNSET
     add_generation_prompt: Raw | UnsetType = UNSET
     continue_final_message: Raw | UnsetType = UNSET
     chat_template_kwargs: Raw | UnsetType = UNSET

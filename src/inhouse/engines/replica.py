@@ -3,8 +3,9 @@
 Theory of operation. `run` loops: start the process (loading), ask for its health until it answers, run what is to be
 run then, have it load the model (ready), wait for its end (restarting, or failed if it never was ready), pause, again.
 While the replica is ready its slots are open; at any other time they are 0. The pause doubles from 0.1 s to 30 s and
-starts over once the engine has been up for a minute. An engine that was ready and ended `crashes_max` times in a row,
-each time within a minute, is left alone for much longer (failed): whatever kills it must not keep the machine busy.
+starts over once the engine has been ready for a minute, however long it took to load. An engine that ended
+`crashes_max` times in a row, each time within a minute of being ready, is left alone for much longer (failed): whatever
+kills it must not keep the machine busy.
 
 When a connection breaks or the engine falls silent, its slots are shut until it is well again, so that those who wait
 do not follow into the same trouble; an engine that does not answer then is ended, and started anew like one that ended
@@ -77,12 +78,11 @@ class Replica:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                began_s = loop.time()
-                was_ready = await self._live_once()
-                if loop.time() - began_s > _STABLE_S:
+                ready_s = await self._live_once()
+                if ready_s is not None and loop.time() - ready_s > _STABLE_S:
                     pause_s, long_pause_s, crashes = _PAUSE_FIRST_S, self._crash_pause_s, 0
-                crashes += was_ready
-                if was_ready and crashes >= self._crashes_max:
+                crashes += ready_s is not None
+                if ready_s is not None and crashes >= self._crashes_max:
                     await self._rest(crashes, long_pause_s)
                     long_pause_s = min(2 * long_pause_s, _LONG_PAUSE_GROWTH_MAX * self._crash_pause_s)
                 else:
@@ -100,7 +100,7 @@ class Replica:
         """After an end too many: it is started no more until the pause is over."""
         self.member.retry_s = asyncio.get_running_loop().time() + pause_s
         how = "" if self.child is None else f", the last time {self.child.how}"
-        ends = f"it ended {crashes} times in a row, each within {_STABLE_S:.0f} s of its start"
+        ends = f"it ended {crashes} times in a row, each within {_STABLE_S:.0f} s of being ready"
         why = f"{self.member.reason}; " if self.member.reason else ""
         self._enter("failed", reason=f"{why}{ends}; left alone for {pause_s:g} s", told=ends + how)
         await asyncio.sleep(pause_s)
@@ -110,11 +110,11 @@ class Replica:
         if self.member.pool is not None:
             self.member.pool.sweep()
 
-    async def _live_once(self) -> bool:
-        """One life of the engine process, from its start to its end. Returns whether it ever was ready."""
+    async def _live_once(self) -> float | None:
+        """One life of the engine process, from its start to its end. Returns when it was ready, on the loop's clock."""
         engine = self.member.engine
         began_s = asyncio.get_running_loop().time()
-        was_ready = False
+        ready_s: float | None = None
         if self.member.said != "restarting":
             self._enter("loading")
         address = self._address()
@@ -129,11 +129,11 @@ class Replica:
             ended = asyncio.create_task(child.wait())
             try:
                 await self._until_ready(pool, command, ended)
-                was_ready = True
+                ready_s = asyncio.get_running_loop().time()
                 child.ready()
                 self.member.pool = pool
                 self.member.generation += 1
-                self.load_s = round(asyncio.get_running_loop().time() - began_s, 3)
+                self.load_s = round(ready_s - began_s, 3)
                 self._enter("ready", memory_bytes=resident_tree_bytes(child.pid))
                 cause = await self._until_ended(pool, ended)
             finally:
@@ -142,16 +142,16 @@ class Replica:
             self._enter("restarting", reason=cause, told=child.how)
         except EngineStartError as error:
             self.member.log = () if child is None else child.last_lines
-            if self.spec.native is not None and not was_ready and not self.spec.on_gpu:
+            if self.spec.native is not None and ready_s is None and not self.spec.on_gpu:
                 # a build of ours that does not start is no reason to serve nothing; the machine may lack the room for
                 # what was planned on a GPU
                 self.spec = replace(self.spec, native=None)
                 why = "the engine that was built here did not start ({}); the one in the package takes its place"
                 told = why.format(without_folders(error.message))
                 self._enter("restarting", reason=why.format(error.message), told=told)
-                return False
+                return None
             self._enter(
-                "restarting" if was_ready else "failed", reason=error.message, told=without_folders(error.message)
+                "failed" if ready_s is None else "restarting", reason=error.message, told=without_folders(error.message)
             )
         finally:
             self.member.pool = None
@@ -161,7 +161,7 @@ class Replica:
             if address.socket is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(address.socket)
-        return was_ready
+        return ready_s
 
     def _address(self) -> Address:
         """Where the next process is to listen: a socket in our own folder where it can, else a free port."""
@@ -244,7 +244,7 @@ class Replica:
         while not await self._healthy(pool):
             await asyncio.wait([ended], timeout=poll_s)
             if ended.done():
-                return False
+                return None
             poll_s = min(poll_s * 1.5, _POLL_MAX_S)
         return True
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from inhouse.config.sources import SourceLine, parse_source
 from inhouse.errors import WeightsError
-from inhouse.weights.digest import READ_BYTES, sha256_of
+from inhouse.weights.digest import READ_BYTES, hasher_of, sha256_of
 from inhouse.weights.wanted import Got
 
 LIST = "inhouse-bundle.json"
@@ -148,6 +148,7 @@ def _bundled(said: dict[str, Any]) -> Bundled:
     files = tuple(BundledFile(**file) for file in said["files"])
     for file in files:
         sound = _HEX.fullmatch(file.sha256) and _DIGEST.fullmatch(file.digest) and type(file.bytes) is int
+        sound = sound and file.digest in (f"sha256:{file.sha256}", f"git:{file.digest[4:]}")
         steps = file.name.split("/")
         if not sound or file.bytes < 0 or {"", ".", ".."} & set(steps) or "\\" in file.name or "\0" in file.name:
             raise ValueError(f"the file {file.name[:200]!r} is described in a way that cannot be")
@@ -179,12 +180,14 @@ def read(
             models = read_list(_content(tar, first).read())
             begin(models)
             sizes = {file.sha256: file.bytes for model in models for file in model.files}
+            digests = {(file.sha256, file.digest) for model in models for file in model.files}
             while (member := tar.next()) is not None:
                 sha256 = member.name.removeprefix("blobs/")
                 if member.name != f"blobs/{sha256}" or not member.isreg() or sizes.get(sha256) != member.size:
                     raise WeightsError(f"the bundle has a member that its list does not: {member.name[:200]!r}")
                 del sizes[sha256]
-                _take(_content(tar, member), sha256, place(sha256), told)
+                known_by = {digest for one, digest in digests if one == sha256}
+                _take(_content(tar, member), member.size, {f"sha256:{sha256}", *known_by}, place(sha256), told)
     except (tarfile.TarError, EOFError) as error:
         raise WeightsError(f"the bundle cannot be read: {error}", hint="copy it again, or make it again") from error
     if sizes:
@@ -199,27 +202,28 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def _take(content: IO[bytes], sha256: str, file: Path | None, told: Callable[[int], None]) -> None:
-    hasher = hashlib.sha256()
+def _take(content: IO[bytes], size: int, digests: set[str], file: Path | None, told: Callable[[int], None]) -> None:
+    """Also what is here already is read and hashed: the list says of it what it is known by elsewhere."""
+    hashers = {"sha256": hasher_of("sha256", size), "git": hasher_of("git", size)}
     fresh = None if file is None else file.with_name(f"{file.name}.unbundled")
     try:
-        if fresh is None or file is None:
+        if fresh is not None:
+            fresh.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.devnull, "wb") if fresh is None else fresh.open("wb") as out:
             while data := content.read(READ_BYTES):
-                told(len(data))
-            return
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as out:
-            while data := content.read(READ_BYTES):
-                hasher.update(data)
+                for hasher in hashers.values():
+                    hasher.update(data)
                 out.write(data)
                 told(len(data))
-            out.flush()
-            os.fsync(out.fileno())
-        if hasher.hexdigest() != sha256:
-            raise WeightsError(
-                f"a file of the bundle hashes to {hasher.hexdigest()}, its list says {sha256}", hint="copy it again"
-            )
-        os.replace(fresh, file)
+            if fresh is not None:
+                out.flush()
+                os.fsync(out.fileno())
+        found = {f"{kind}:{hasher.hexdigest()}" for kind, hasher in hashers.items()}
+        if not digests <= found:
+            is_, said = (", ".join(sorted(one)) for one in (found, digests))
+            raise WeightsError(f"a file of the bundle hashes to {is_}, its list says {said}", hint="copy it again")
+        if fresh is not None and file is not None:
+            os.replace(fresh, file)
     finally:
         if fresh is not None:
             fresh.unlink(missing_ok=True)

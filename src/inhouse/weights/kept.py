@@ -81,7 +81,8 @@ def got(
     Raises `WeightsError` where they are not what was pinned, or no model.
     """
     try:
-        files = tuple(_file(root, name, (sha256 or {}).get(name)) for name in names)
+        fetched = line.kind != "path"
+        files = tuple(_file(root, name, (sha256 or {}).get(name), fetched=fetched) for name in names)
         weights = [file for file in files if not PAPERS.fullmatch(file.name)]
         if wanted.sha256 is not None:
             check_pinned(line.shown, wanted.sha256, [(file.name, _sha256(file)) for file in weights])
@@ -98,10 +99,11 @@ def whole_sha256(got: Got) -> str:
     return digest_of_all((file.name, _sha256(file)) for file in got.files if not PAPERS.fullmatch(file.name))
 
 
-def _file(root: Path, name: str, sha256: str | None) -> GotFile:
+def _file(root: Path, name: str, sha256: str | None, *, fetched: bool) -> GotFile:
+    """What was fetched lies under its hash; of somebody's own files the name says nothing."""
     path = root / name
     digest = f"sha256:{sha256}" if sha256 else ""
-    if not digest and path.is_symlink():
+    if not digest and fetched and path.is_symlink():
         known = digest_of_etag(path.resolve().name)
         digest = str(known) if known else ""
     return GotFile(name, path, digest, path.stat().st_size)
