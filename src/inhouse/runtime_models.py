@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from inhouse.engines.http import Address
 from inhouse.engines.llamacpp_gpu import devices_told, places_told
 from inhouse.engines.member import Member
 from inhouse.engines.memory import fitted, planned, size_of, with_adapters
+from inhouse.engines.native_cuda import visible_bytes
 from inhouse.engines.native_here import native_for
 from inhouse.engines.replica import Replica, without_folders
 from inhouse.engines.residence import Plan
@@ -147,7 +149,7 @@ async def _find(
     spec = spec_of(lane.model, said, file, known_of(header.context_tokens, header.pooling), chosen)
     spec = on_devices(replace(with_adapters(spec), native=native), cards)
     if engine.on_gpu is not None:
-        sizes = await in_thread(lambda: [gpu.memory_bytes for gpu in gpus.look() if not gpu.note])
+        sizes = await in_thread(lambda: visible_bytes(gpus.look(), os.environ))
         reason = misfit(engine.on_gpu, spec, header, sizes)
         if reason:
             raise WeightsError(f"it does not fit: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from inhouse.engines.choices import Choice, budget, choose, gpu_budget, reserve_
 from inhouse.engines.cpu import NO_CPU, Cpu, of_cpuinfo, of_sysctl
 from inhouse.engines.gpus import Gpu, MigSlice
 from inhouse.engines.hardware import Hardware, look, resident_bytes, resident_tree_bytes, usable_cores
+from inhouse.engines.native_cuda import visible_bytes
 
 GIB = 1 << 30
 
@@ -164,6 +166,38 @@ def test_nvidia_by_its_command() -> None:
         MigSlice("1c.2g.20gb", "MIG-41b3359c-e721-56e5-8009-12e5797ed514", 20 * 10**9),
     )
     assert gpus.of_nvidia_smi(machines.NO_DRIVER, machines.NO_DRIVER) == ()
+
+
+H100 = 81559 << 20
+FIRST, SECOND, THIRD = "MIG-c7384736-a75d-5afc-978f-d2f1294409fd", "MIG-41b3359c-e721-56e5-8009-12e5797ed514", "MIG-7"
+
+
+@pytest.mark.parametrize(
+    ("told", "sizes"),
+    [
+        (None, [H100, 2 * H100, None]),
+        ("", []),
+        ("0", [H100]),
+        ("1", [2 * H100]),
+        ("GPU-63feeb45", [2 * H100]),
+        (FIRST, [40 * 10**9]),
+        (f"{SECOND}, GPU-2f8bd5a1", [H100, 20 * 10**9]),
+        (f"{FIRST},{SECOND}", [40 * 10**9, 20 * 10**9]),
+        (THIRD, [2 * H100]),
+        ("MIG-none", []),
+    ],
+)
+def test_memory_that_engines_see(told: str | None, sizes: list[int | None]) -> None:
+    """All cards that work; else those that are left, a slice in place of its card where its memory is known."""
+    whole, cut = gpus.of_nvidia_smi(machines.SMI, machines.SMI_LIST)
+    cut = replace(cut, memory_bytes=2 * H100, slices=(*cut.slices, MigSlice("odd", THIRD)))
+    cards = [whole, cut, Gpu("intel", "an Intel GPU"), Gpu("amd", "an AMD GPU", 5, note="no driver is loaded")]
+    assert visible_bytes(cards, {} if told is None else {"CUDA_VISIBLE_DEVICES": told}) == sizes
+
+
+def test_memory_of_cards_that_are_not_cudas() -> None:
+    """The variable is CUDA's."""
+    assert visible_bytes([Gpu("amd", "an AMD GPU", 5)], {"CUDA_VISIBLE_DEVICES": "3"}) == [5]
 
 
 class NvmlError(Exception):

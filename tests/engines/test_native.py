@@ -16,7 +16,7 @@ from inhouse.cli.engine_progress import BuildProgress
 from inhouse.engines.cpu import Cpu
 from inhouse.engines.devices import MIB, Device, parse, seen
 from inhouse.engines.engine import Spec
-from inhouse.engines.gpus import Gpu
+from inhouse.engines.gpus import Gpu, MigSlice
 from inhouse.engines.hardware import look
 from inhouse.engines.http import Address
 from inhouse.engines.llamacpp import argv
@@ -115,6 +115,9 @@ def test_which_gpus_are_left_to_programs() -> None:
     assert visible([old, new], {"CUDA_VISIBLE_DEVICES": "0"}) == (new,)
     assert visible([old, new], {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == (old,)
     assert visible([old, new], {"CUDA_VISIBLE_DEVICES": " GPU-b"}) == (new,)
+    cut = replace(old, slices=(MigSlice("1g.5gb", "MIG-cc"), MigSlice("1g.5gb", "MIG-dd")))
+    assert visible([cut, new], {"CUDA_VISIBLE_DEVICES": "MIG-d"}) == (cut,)
+    assert visible([cut, new], {"CUDA_VISIBLE_DEVICES": "MIG-ee,"}) == ()
 
 
 def test_a_build_for_more_gpus_than_are_here_is_found(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def misfit(engine: OnGpu, spec: Asked, model: Model, cards: Sequence[int | None]
     if not cards:
         return ""
     if len(cards) < spec.gpus:
-        return f"`gpus` is {spec.gpus}, this machine has {len(cards)}"
+        return f"`gpus` is {spec.gpus}, and engines see {len(cards)} here"
     sizes = sorted((size for size in cards if size is not None), reverse=True)[: spec.gpus]
     need, share = parts(engine, spec, model).least, min(spec.gpu_share, SHARE_MAX)
     if not sizes or need <= sizes[-1] * share:

@@ -10,11 +10,11 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inhouse.engines.gpus import Gpu
+from inhouse.engines.gpus import Gpu, MigSlice
 from inhouse.errors import EngineBuildError
 
 TOOLS = (
@@ -74,23 +74,46 @@ def usable(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
 
 
 def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """Those that `CUDA_VISIBLE_DEVICES` leaves: by ids, or by numbers, of which CUDA gives the newest GPU the first."""
+    """Those that `CUDA_VISIBLE_DEVICES` leaves: by ids, also of slices, or by numbers, of which the newest has 0."""
+    return tuple(gpu for gpu, _ in _left(gpus, environ))
+
+
+def visible_bytes(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[int | None]:
+    """Memory of each GPU that engines see: slices that `CUDA_VISIBLE_DEVICES` names count in place of their card.
+
+    Where it is not set, or no GPU is NVIDIA's, each counts as a whole.
+    """
+    gpus = [gpu for gpu in gpus if not gpu.note]
+    nvidia = [gpu for gpu in gpus if gpu.vendor == "nvidia"]
+    if "CUDA_VISIBLE_DEVICES" not in environ or not nvidia:
+        return [gpu.memory_bytes for gpu in gpus]
+    found: list[int | None] = []
+    for gpu, slices in _left(nvidia, environ):
+        if slices:
+            found += [gpu.memory_bytes if part.memory_bytes is None else part.memory_bytes for part in slices]
+        else:
+            found.append(gpu.memory_bytes)
+    return found
+
+
+def _left(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> Iterator[tuple[Gpu, tuple[MigSlice, ...]]]:
+    """Each GPU that is left, with those of its slices that are named."""
     told = environ.get("CUDA_VISIBLE_DEVICES")
     if told is None:
-        return tuple(gpus)
+        yield from ((gpu, ()) for gpu in gpus)
+        return
     ordered = list(gpus)
     if environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         ordered.sort(key=lambda gpu: _number(gpu.capability), reverse=True)
-    names = [name.strip() for name in told.split(",")]
-    return tuple(
-        gpu
-        for at, gpu in enumerate(ordered)
-        if str(at) in names or any(gpu.id.startswith(name) for name in names if name)
-    )
+    names = tuple(name for part in told.split(",") if (name := part.strip()))
+    for at, gpu in enumerate(ordered):
+        slices = tuple(part for part in gpu.slices if part.id.startswith(names))
+        if slices or str(at) in names or gpu.id.startswith(names):
+            yield gpu, slices
 
 
 def _number(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.split("."))
+    return tuple(int(part) for part in capability.split(".") if part)
 
 
 def capabilities(gpus: Iterable[Gpu]) -> tuple[str, ...]:

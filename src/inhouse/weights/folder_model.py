@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -16,11 +16,11 @@ from inhouse.weights.choose import choose_gguf
 from inhouse.weights.config_model import Beside
 from inhouse.weights.folders import Folder
 from inhouse.weights.header import Header, Tensor
+from inhouse.weights.tally import Tally
 from inhouse.weights.text import printable
 
 SHARDS_MAX = 1_000
 SHARDS_AT_ONCE = 4
-TENSORS_MAX = 500_000
 CONFIG_BYTES_MAX = 2 * 2**20
 TOKENIZER_BYTES_MAX = 16 * 2**20
 TEMPLATE_BYTES_MAX = 2**20
@@ -47,10 +47,11 @@ def gguf_file(folder: Folder, name: str) -> Header:
     parts = splits.parts(name)
     if missing := next((part for part in parts if part not in folder.files), None):
         raise WeightsError(f"{folder.label} has no file '{missing}'", hint=_there(folder))
-    headers = []
+    headers, tally = [], Tally()
     for part in parts:
         with folder.open(part) as stream:
-            headers.append(gguf.read_header(stream, folder.files[part], label=f"{part} of {folder.label}"))
+            label = f"{part} of {folder.label}"
+            headers.append(gguf.read_header(stream, folder.files[part], label=label, tally=tally))
     return gguf_model.describe(headers, [folder.files[part] for part in parts], label=f"{name} of {folder.label}")
 
 
@@ -61,12 +62,16 @@ def safetensors_model(folder: Folder) -> Header:
             f"{folder.label} has no config.json of up to {CONFIG_BYTES_MAX} bytes",
             hint="safetensors alone do not say what a model is; its config.json must lie beside them",
         )
-    shards = shard_names(folder)
+    shards, tally = shard_names(folder), Tally()
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
-        found = list(pool.map(lambda name: _read(folder, name), shards))
-    tensors = [tensor for shard in found for tensor in shard]
-    if len(tensors) > TENSORS_MAX:
-        raise WeightsError(f"{folder.label} has {len(tensors)} tensors, at most {TENSORS_MAX} are accepted")
+        tensors: list[Tensor] = []
+        ahead: deque[Future[tuple[Tensor, ...]]] = deque()
+        for name in shards:
+            ahead.append(pool.submit(_read, folder, name, tally))
+            if len(ahead) == 2 * SHARDS_AT_ONCE:  # no further: after one that is refused, no other is asked for
+                tensors += ahead.popleft().result()
+        for shard in ahead:
+            tensors += shard.result()
     sizes = [folder.files[name] for name in shards]
     return config_model.describe(config, tensors, _beside(folder), files=len(shards), file_bytes=sum(sizes))
 
@@ -105,9 +110,9 @@ def shards_of(name: str) -> tuple[str, ...]:
     return tuple(f"{match[1]}{at:0{digits}}-of-{match[3]}.safetensors" for at in range(1, count + 1))
 
 
-def _read(folder: Folder, name: str) -> tuple[Tensor, ...]:
+def _read(folder: Folder, name: str, tally: Tally) -> tuple[Tensor, ...]:
     with folder.open(name) as stream:
-        return safetensors.read_shard(stream, folder.files[name], label=f"{name} of {folder.label}")
+        return safetensors.read_shard(stream, folder.files[name], label=f"{name} of {folder.label}", tally=tally)
 
 
 def _beside(folder: Folder) -> Beside:

@@ -18,16 +18,19 @@ from inhouse.errors import WeightsError
 from inhouse.weights.cursor import NUMBERS, U32, U64, Cursor, Malformed, Stream
 from inhouse.weights.ggml import FILE_TYPES, TENSOR_TYPES
 from inhouse.weights.header import Tensor
+from inhouse.weights.tally import Tally
 from inhouse.weights.text import printable
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
+# Of these a split model has no more in all of its files together: it is what one file could be, and the largest have a
+# few thousand tensors and less than 1 MiB that is kept.
 ENTRIES_MAX = 65_536
 TENSORS_MAX = 100_000
+KEPT_BYTES_MAX = 2**24
 KEY_BYTES_MAX = 65_535
 NAME_BYTES_MAX = 512
 TEXT_BYTES_MAX = 2**20
-KEPT_BYTES_MAX = 2**24
 LIST_KEPT_MAX = 1_024
 
 Scalar = int | float | bool | str
@@ -69,12 +72,12 @@ class GgufHeader:
     tensors: tuple[Tensor, ...]
 
 
-def read_gguf(path: Path) -> GgufHeader:
+def read_gguf(path: Path, tally: Tally | None = None) -> GgufHeader:
     """Also raises `WeightsError` where the file is shorter than its header promises."""
     try:
         with path.open("rb") as stream:
             size = path.stat().st_size
-            header = read_header(stream, size, label=str(path))
+            header = read_header(stream, size, label=str(path), tally=tally)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     if size < header.file_bytes:
@@ -94,16 +97,19 @@ def check(path: Path) -> None:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def read_header(stream: Stream, size: int, *, label: str) -> GgufHeader:
-    """Of any seekable stream whose whole length is `size`; `label` names it in errors."""
+def read_header(stream: Stream, size: int, *, label: str, tally: Tally | None = None) -> GgufHeader:
+    """Of any seekable stream whose whole length is `size`; `label` names it in errors, `tally` is its model's."""
+    tally = tally or Tally()
     try:
         start = stream.read(8)
         version = _version(start, label)
         cursor = Cursor(stream, size, at=len(start))
         tensors_count = cursor.count(TENSORS_MAX, "tensors")
         entries_count = cursor.count(ENTRIES_MAX, "metadata entries")
-        metadata = _metadata(cursor, entries_count)
-        tensors, data_bytes = _tensors(cursor, tensors_count)
+        tally.add(tensors_count, "tensors", TENSORS_MAX)
+        tally.add(entries_count, "metadata entries", ENTRIES_MAX)
+        metadata = _metadata(cursor, entries_count, tally)
+        tensors, data_bytes = _tensors(cursor, tensors_count, tally)
         return _header(version, metadata, tensors, data_bytes, cursor.position)
     except Malformed as error:
         raise WeightsError(f"{label} is not a sound GGUF file: {error}", hint="copy or download it again") from None
@@ -145,7 +151,7 @@ class _Metadata:
     """Of all lists, by key."""
 
 
-def _metadata(cursor: Cursor, count: int) -> _Metadata:
+def _metadata(cursor: Cursor, count: int, tally: Tally) -> _Metadata:
     found = _Metadata({}, {}, {})
     kept_bytes = 0
     for _ in range(count):
@@ -165,6 +171,7 @@ def _metadata(cursor: Cursor, count: int) -> _Metadata:
         kept_bytes += len(key) + (len(value) if isinstance(value, str) else 8 + 40 * len(found.lists.get(key, ())))
         if kept_bytes > KEPT_BYTES_MAX:
             raise Malformed(f"its metadata take more than {KEPT_BYTES_MAX} bytes")
+    tally.add(kept_bytes, "bytes of metadata", KEPT_BYTES_MAX)
     return found
 
 
@@ -182,7 +189,7 @@ def _list(cursor: Cursor, key: str, found: _Metadata) -> None:
     found.lengths[key] = length
 
 
-def _tensors(cursor: Cursor, count: int) -> tuple[tuple[Tensor, ...], int]:
+def _tensors(cursor: Cursor, count: int, tally: Tally) -> tuple[tuple[Tensor, ...], int]:
     """What is in the file, and the length of the data that it lies in."""
     tensors: list[Tensor] = []
     data_bytes = parameters = names_bytes = 0
@@ -205,6 +212,7 @@ def _tensors(cursor: Cursor, count: int) -> tuple[tuple[Tensor, ...], int]:
         if names_bytes > KEPT_BYTES_MAX:
             raise Malformed(f"the names of its tensors take more than {KEPT_BYTES_MAX} bytes")
         tensors.append(tensor)
+    tally.add(names_bytes, "bytes of tensors' names", KEPT_BYTES_MAX)
     return tuple(tensors), data_bytes
 
 

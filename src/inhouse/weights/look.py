@@ -13,6 +13,7 @@ from inhouse.weights.folders import Folder, hub_files, hub_folder, local_folder,
 from inhouse.weights.header import Header
 from inhouse.weights.hub_errors import Place
 from inhouse.weights.splits import parts
+from inhouse.weights.tally import Tally
 
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([^\s@]+))?(?:@([^\s@]+))?")
 _PAGE = re.compile(r"/([\w.-]+/[\w.-]+)(?:/(?:resolve|blob|tree)/([^/]+)(?:/(.+))?)?/?")
@@ -56,7 +57,8 @@ def read_path(path: Path, quant: str | None = None) -> Header:
 def read_file(path: Path) -> Header:
     """Of a GGUF file, with the other parts beside it if it is split. Raises `WeightsError`."""
     files = [path.with_name(part) for part in parts(path.name)]
-    headers = [gguf.read_gguf(file) for file in files]
+    tally = Tally()
+    headers = [gguf.read_gguf(file, tally) for file in files]
     return gguf_model.describe(headers, [file.stat().st_size for file in files], label=str(path))
 
 

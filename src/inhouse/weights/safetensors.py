@@ -13,9 +13,14 @@ import msgspec
 from inhouse.errors import WeightsError
 from inhouse.weights.cursor import U64, Malformed, Stream
 from inhouse.weights.header import Tensor
+from inhouse.weights.tally import Tally
 
 JSON_BYTES_MAX = 24 * 2**20
 TENSORS_MAX = 200_000
+MODEL_JSON_BYTES_MAX = 64 * 2**20
+"""Of all files of a model. What is kept of them takes no more than a few times as much."""
+MODEL_TENSORS_MAX = 500_000
+"""Of all files of a model: hundreds of experts in each layer, with scales and shapes beside, come to some 200,000."""
 DIMENSIONS_MAX = 16
 NAME_LENGTH_MAX = 512
 
@@ -39,8 +44,9 @@ class _Entry(msgspec.Struct, frozen=True):
     data_offsets: tuple[int, int] | str = ""
 
 
-def read_shard(stream: Stream, size: int, *, label: str) -> tuple[Tensor, ...]:
-    """The tensors of one file whose whole length is `size`; `label` names it in errors."""
+def read_shard(stream: Stream, size: int, *, label: str, tally: Tally | None = None) -> tuple[Tensor, ...]:
+    """The tensors of one file whose whole length is `size`; `label` names it in errors, `tally` is its model's."""
+    tally = tally or Tally()
     start = stream.read(8)
     if len(start) < 8:
         raise WeightsError(f"{label} is cut short: it has {len(start)} bytes", hint="copy or download it again")
@@ -52,10 +58,11 @@ def read_shard(stream: Stream, size: int, *, label: str) -> tuple[Tensor, ...]:
             raise Malformed(
                 f"it claims a header of {length} bytes, at most {min(JSON_BYTES_MAX, size - 8)} are possible"
             )
+        tally.add(length, "bytes of JSON", MODEL_JSON_BYTES_MAX)
         raw = stream.read(length)
         if len(raw) < length:
             raise Malformed("it ends before its header does")
-        tensors, data_bytes = _tensors(raw)
+        tensors, data_bytes = _tensors(raw, tally)
     except Malformed as error:
         raise WeightsError(
             f"{label} is not a sound safetensors file: {error}", hint="copy or download it again"
@@ -69,11 +76,12 @@ def read_shard(stream: Stream, size: int, *, label: str) -> tuple[Tensor, ...]:
     return tensors
 
 
-def _tensors(raw: bytes) -> tuple[tuple[Tensor, ...], int]:
+def _tensors(raw: bytes, tally: Tally) -> tuple[tuple[Tensor, ...], int]:
     """What is in the file, and the length of the data that it lies in."""
     objects = raw.count(b"{")
     if objects > TENSORS_MAX or raw.count(b",") > 20 * objects + 100_000:
         raise Malformed(f"it claims more than {TENSORS_MAX} tensors, or endless shapes")
+    tally.add(max(objects - 1, 0), "tensors", MODEL_TENSORS_MAX)
     try:
         entries = msgspec.json.decode(raw, type=dict[str, _Entry])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
