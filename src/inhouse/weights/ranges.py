@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from inhouse.config.weights import WeightsSpec
 
 CONNECT_S = 10.0
-_STALE = (401, 403, 404, 410)
+_STALE = (400, 401, 403, 404, 410)
+"""400 is S3's for a signed address whose session token has ended."""
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
