@@ -250,3 +250,15 @@ def test_an_object_that_is_replaced_midway_is_never_pieced_together(
     assert len(proxy.ranges) == 3, "it is final"
     assert none_is_here(faulty, tmp_path)
     assert faulty().path.read_bytes() == new
+
+
+def test_a_place_that_asks_to_wait_for_long_ends_the_pull(faulty: Fetch, proxy: Proxy, tmp_path: Path) -> None:
+    """At once, whatever tries are left; later it goes on with what is here."""
+    proxy.busy = {3: "1000000"}
+    error = faulty.refused()
+    assert isinstance(error, WeightsUnreachable)
+    assert "asks to wait 1000000 s (status 503)" in error.message
+    assert len(proxy.ranges) == 3
+    assert none_is_here(faulty, tmp_path)
+    assert faulty().path.read_bytes() == MODEL
+    assert proxy.ranges[3] == "bytes=40000-59999"

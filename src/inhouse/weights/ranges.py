@@ -181,4 +181,4 @@ def _other_size(remote: Remote, found: str) -> WeightsError:
 
 def _retry_after(response: httpx2.Response) -> float | None:
     text = response.headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"\d{1,6}", text) else None
+    return float(text) if re.fullmatch(r"\d{1,12}", text) else None
