@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.weights import gguf_bytes
 from tests.weights.pulling import Puller
+from tests.weights.s3_proxy import Proxy, Short, standing_before
 
 from inhouse.config import WeightsSpec
 from inhouse.errors import WeightsError, WeightsUnreachable
@@ -148,3 +150,115 @@ def test_the_command_takes_the_endpoint_from_the_stack(bucket: Any, endpoint: st
     stack.unlink()
     done = puller.run("pull", "s3://models/llm/tiny.gguf", "--offline", "--json", AWS_ENDPOINT_URL_S3=endpoint)
     assert done.pulled["sha256"] == hashlib.sha256(MODEL).hexdigest()
+
+
+@pytest.fixture
+def proxy(endpoint: str, bucket: Any) -> Iterator[Proxy]:
+    with standing_before(endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(proxy: Proxy, tmp_path: Path) -> Fetch:
+    """By the proxy, range after range."""
+    fetch = Fetch(proxy.url, tmp_path)
+    fetch.spec = fetch.spec.model_copy(update={"connections": 1})
+    return fetch
+
+
+def none_is_here(fetch: Fetch, folder: Path) -> bool:
+    """No file has the name, or can be served."""
+    return not list(folder.rglob("*.gguf")) and "not on this machine" in fetch.refused(offline=True).message
+
+
+def test_cut_in_the_middle_of_a_body_it_goes_on_there(faulty: Fetch, proxy: Proxy, bucket: Any, tmp_path: Path) -> None:
+    """In the same run, and in the next after one that gave up; no byte that came is asked for again."""
+    bucket.put_object(Bucket="models", Key="llm/tiny.gguf", Body=MODEL, ChecksumAlgorithm="SHA256")
+    proxy.cut_after = [7_000, 5_000, 0, 0]
+    error = faulty.refused()
+    assert isinstance(error, WeightsUnreachable)
+    assert "what has come stays" in str(error.hint)
+    assert proxy.ranges == [f"bytes={start}-19999" for start in (0, 7_000, 12_000, 12_000)]
+    assert none_is_here(faulty, tmp_path)
+    assert faulty().path.read_bytes() == MODEL
+    assert proxy.ranges[4:6] == ["bytes=12000-19999", "bytes=20000-39999"]
+
+
+@pytest.mark.parametrize(
+    ("short", "told"), [("cut off", f"{len(MODEL)} bytes were promised"), ("nothing", "the connection ended early")]
+)
+def test_an_object_that_comes_short_is_told(
+    faulty: Fetch, proxy: Proxy, tmp_path: Path, short: Short, told: str
+) -> None:
+    """Again and again, and nothing passes for whole; when it comes as it should, it is fetched."""
+    proxy.short = short
+    for _ in range(2):
+        assert told in faulty.refused().message
+        assert none_is_here(faulty, tmp_path)
+    proxy.short = None
+    assert faulty().files[0].digest == f"sha256:{hashlib.sha256(MODEL).hexdigest()}"
+
+
+@pytest.fixture
+def role(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials as a role's are: with a session token, and another one whenever something is signed."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    minutes = "(datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)).isoformat()"
+    (tmp_path / "role.py").write_text(
+        "import datetime, json, uuid\n"
+        f"said = {{'Version': 1, 'AccessKeyId': 'me', 'SecretAccessKey': 'secret', 'Expiration': {minutes}}}\n"
+        "print(json.dumps(said | {'SessionToken': uuid.uuid4().hex}))\n"
+    )
+    config = tmp_path / "aws"
+    config.write_text(f"[default]\ncredential_process = {json.dumps(sys.executable)} {tmp_path / 'role.py'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+
+@pytest.mark.parametrize(("expire_at", "connections"), [(1, 1), (3, 1), (3, 4)])
+def test_a_session_token_that_ends_is_renewed(
+    faulty: Fetch, proxy: Proxy, role: None, expire_at: int, connections: int
+) -> None:
+    """S3 answers 400 then, at the first range or in the middle; it goes on with a new address, asked for once."""
+    faulty.spec = faulty.spec.model_copy(update={"connections": connections})
+    proxy.expire_at = expire_at
+    got = faulty()
+    assert got.path.read_bytes() == MODEL
+    assert got.files[0].digest == f"sha256:{hashlib.sha256(MODEL).hexdigest()}"
+    assert proxy.refused
+    assert len(set(proxy.tokens)) == 2
+    assert "" not in proxy.tokens
+
+
+def test_a_token_that_stays_refused_is_final(faulty: Fetch, proxy: Proxy, tmp_path: Path) -> None:
+    """The address is asked for anew once."""
+    proxy.expired = {""}
+    error = faulty.refused()
+    assert isinstance(error, WeightsUnreachable)
+    assert error.message == f"{proxy.url} answered 400 for s3://models/llm/tiny.gguf"
+    assert proxy.refused == 2
+    assert none_is_here(faulty, tmp_path)
+
+
+def test_an_object_that_is_replaced_midway_is_never_pieced_together(
+    faulty: Fetch, proxy: Proxy, bucket: Any, tmp_path: Path
+) -> None:
+    new = MODEL[:-60_000] + bytes(60_000)
+    proxy.before[3] = lambda: bucket.put_object(Bucket="models", Key="llm/tiny.gguf", Body=new)
+    error = faulty.refused()
+    assert error.message == "s3://models/llm/tiny.gguf was replaced while it was fetched"
+    assert len(proxy.ranges) == 3, "it is final"
+    assert none_is_here(faulty, tmp_path)
+    assert faulty().path.read_bytes() == new
+
+
+def test_a_place_that_asks_to_wait_for_long_ends_the_pull(faulty: Fetch, proxy: Proxy, tmp_path: Path) -> None:
+    """At once, whatever tries are left; later it goes on with what is here."""
+    proxy.busy = {3: "1000000"}
+    error = faulty.refused()
+    assert isinstance(error, WeightsUnreachable)
+    assert "asks to wait 1000000 s (status 503)" in error.message
+    assert len(proxy.ranges) == 3
+    assert none_is_here(faulty, tmp_path)
+    assert faulty().path.read_bytes() == MODEL
+    assert proxy.ranges[3] == "bytes=40000-59999"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from inhouse.config.weights import WeightsSpec
 
 CONNECT_S = 10.0
-_STALE = (401, 403, 404, 410)
+_STALE = (400, 401, 403, 404, 410)
+"""400 is S3's for a signed address whose session token has ended."""
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -180,4 +181,4 @@ def _other_size(remote: Remote, found: str) -> WeightsError:
 
 def _retry_after(response: httpx2.Response) -> float | None:
     text = response.headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"\d{1,6}", text) else None
+    return float(text) if re.fullmatch(r"\d{1,12}", text) else None

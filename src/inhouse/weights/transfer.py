@@ -21,6 +21,8 @@ from inhouse.weights.ranges import Again, Ranges
 from inhouse.weights.remote import Remote
 
 PAUSE_MAX_S = 30.0
+RETRY_AFTER_MAX_S = 300.0
+"""A place that asks to wait longer is not waited for: the file's lock is held meanwhile."""
 HASHED_AT_ONCE_BYTES = 64 * 2**20
 _TELL_S = 0.1
 _END_S = 1.0
@@ -115,9 +117,7 @@ class _Work:
                     raise Again("the connection ended early")
             except Again as failure:
                 tries += 1
-                if tries > self._spec.tries_max:
-                    raise unreachable(self._ranges.url, failure.reason) from failure
-                self.stop.wait(failure.after_s or min(PAUSE_MAX_S, self._spec.retry_pause * 2 ** (tries - 1)))
+                self.stop.wait(pause_s(failure, tries, self._ranges.url, self._spec))
 
 
 def transfer_whole(remote: Remote, part: Part, ranges: Ranges, spec: WeightsSpec, told: Told) -> dict[str, str]:
@@ -144,14 +144,28 @@ def transfer_whole(remote: Remote, part: Part, ranges: Ranges, spec: WeightsSpec
             return {kind: hasher.hexdigest() for kind, hasher in hashers.items()}
         except Again as failure:
             tries += 1
-            if tries > spec.tries_max:
-                raise unreachable(ranges.url, failure.reason) from failure
-            threading.Event().wait(failure.after_s or min(PAUSE_MAX_S, spec.retry_pause * 2 ** (tries - 1)))
+            threading.Event().wait(pause_s(failure, tries, ranges.url, spec))
+
+
+def pause_s(failure: Again, tries: int, url: str, spec: WeightsSpec) -> float:
+    """How long to wait after so many tries in a row. Raises `WeightsUnreachable` where no other try is worth it."""
+    after_s = failure.after_s or 0.0
+    if after_s > RETRY_AFTER_MAX_S:
+        raise WeightsUnreachable(
+            f"{_host(url)} asks to wait {after_s:.0f} s ({failure.reason}), more than {RETRY_AFTER_MAX_S:.0f} s",
+            hint="what has come stays: the same command, later, goes on there",
+        ) from failure
+    if tries > spec.tries_max:
+        raise unreachable(url, failure.reason) from failure
+    return after_s or min(PAUSE_MAX_S, spec.retry_pause * 2 ** (tries - 1))
 
 
 def unreachable(url: str, reason: str) -> WeightsUnreachable:
-    host = urlsplit(url).netloc.rpartition("@")[2]
     return WeightsUnreachable(
-        f"{host} cannot be reached: {' '.join(reason.split())[:300]}",
+        f"{_host(url)} cannot be reached: {' '.join(reason.split())[:300]}",
         hint="what has come stays: the same command goes on there; check the network and the proxy (HTTPS_PROXY)",
     )
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
