@@ -160,6 +160,19 @@ async def test_a_spent_budget_allows_no_retry() -> None:
     assert answers == [True, False, False]
 
 
+async def test_one_request_is_not_tried_everywhere() -> None:
+    """What kills the engine that reads it kills three of them, however many there are and whatever the budget says."""
+    fleet = Fleet(*[2] * 8)
+    ask, met = RouteAsk(), []
+    while True:
+        place = taken(fleet.places, ask)
+        met.append(place.member.id)
+        fleet.places.leave(place, "failed")
+        if not fleet.places.may_retry(place, ask):
+            break
+    assert len(met) == len(set(met)) == 3
+
+
 async def test_an_open_breaker_takes_its_slots_out() -> None:
     """Failures in a row: its slots are not counted on until it may be probed."""
     fleet = Fleet(1, 1, settings=RouterSettings(policy="round-robin", failures_max=2, open_s=1000.0, open_s_max=1000.0))

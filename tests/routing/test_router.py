@@ -217,6 +217,28 @@ def test_failures_in_a_row() -> None:
     assert refusals(router, endpoints, now_s=2.5) == [None]
 
 
+def test_probes_that_have_begun_to_answer() -> None:
+    """The next one passes, however long the answer of the first takes; what fails among them opens it again."""
+    router = Router(RouterSettings(failures_max=3, open_s=2.0))
+    endpoints = fleet(1, slots=None)
+    for _ in range(3):
+        router.ended(send(router, endpoints), "failed", 0.0)
+    first = send(router, endpoints, now_s=2.0)
+    first.begun()
+    second = send(router, endpoints, now_s=2.1)
+    assert refusals(router, endpoints, now_s=2.1) == ["probing"]
+    router.ended(second, "failed", 2.2)
+    assert refusals(router, endpoints, now_s=2.3) == ["breaker open"]
+    router.ended(first, "ok", 2.4)
+    assert refusals(router, endpoints, now_s=2.5) == ["breaker open"], "it was sent before that"
+    third = send(router, endpoints, now_s=7.0)
+    third.begun()
+    fourth = send(router, endpoints, now_s=7.1)
+    router.ended(third, "ok", 7.2)
+    router.ended(fourth, "failed", 7.3)
+    assert refusals(router, endpoints, now_s=7.4) == [None]
+
+
 def test_an_endpoint_that_fails_now_and_then() -> None:
     """It is left out for a while although it never fails often in a row; of those that fail, half stay."""
     rules = OutlierRules(error_share=0.4, requests_min=5, stay_share=0.5)

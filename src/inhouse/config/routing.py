@@ -51,6 +51,10 @@ class RetrySpec(Section):
         ge=0,
         le=1000,
     )
+    per_request_max: Count = setting(
+        2, "Retries of one request: what kills the engine that reads it must not kill them all.",
+        unit="retries", ge=0, le=100,
+    )  # fmt: skip
 
 
 class RoutingSpec(Section):

@@ -255,7 +255,7 @@ class Errand:
             raise refusal(reply.status, pool.without_key(await reply.read(_REFUSAL_BYTES_MAX)), job, lane)
         if not job.streams:
             answer = await reply.read()
-            place.first_s = time.monotonic()
+            place.begun()
             view.events(index, answer)
             view.finished(index)
             return

@@ -30,7 +30,7 @@ from inhouse.routing.router import Outcome, Pick, RouteAsk, Router
 
 
 class Place:
-    """One slot of one member, in use. `first_s` is set at the first token: from then on nothing is tried again."""
+    """One slot of one member, in use. `first_s` is when its answer began: from then on nothing is tried again."""
 
     first_s: float | None = None
 
@@ -38,6 +38,13 @@ class Place:
         self.member = member
         self.pick = pick
         self.began_s = began_s
+
+    def begun(self) -> float:
+        """The answer begins now."""
+        self.first_s = time.monotonic()
+        if self.pick is not None:
+            self.pick.begun()
+        return self.first_s
 
 
 @dataclass(slots=True, eq=False)
@@ -176,7 +183,11 @@ class Places:
         if place.first_s is not None or self.router is None:
             return False
         ask.excluded |= {place.member.id}
-        return self._hope(ask) and self.router.retries.withdraw(time.monotonic())
+        return (
+            len(ask.excluded) <= self.router.settings.retries_max
+            and self._hope(ask)
+            and self.router.retries.withdraw(time.monotonic())
+        )
 
     def may_go_on(self, place: Place, ask: RouteAsk) -> bool:
         """Whether an answer that broke off in the middle may go on at another member.

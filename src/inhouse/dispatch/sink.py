@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -139,9 +138,9 @@ class ViewSink:
                     self._held += events
                     return
                 events = self._held + events
-                self._place.first_s = time.monotonic()
+                first_s = self._place.begun()
                 if self._entry.first_token_s is None:
-                    self._entry.first_token_s = self._place.first_s
+                    self._entry.first_token_s = first_s
             self._begun = True
         self._watch.moved = True
         if self._model is not None:

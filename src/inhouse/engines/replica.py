@@ -244,7 +244,7 @@ class Replica:
         while not await self._healthy(pool):
             await asyncio.wait([ended], timeout=poll_s)
             if ended.done():
-                return None
+                return False
             poll_s = min(poll_s * 1.5, _POLL_MAX_S)
         return True
 

@@ -33,7 +33,6 @@ from inhouse.store.ledger_memory import MemoryLedger
 
 Ending = Literal["answered", "cut", "failed", "gone", "full", "late", "no quota", "no replica"]
 
-_ATTEMPTS_MAX = 3
 _TICK_S = 0.1
 _REST_S_MAX = 15.0
 _CONNECT_S = 0.001
@@ -275,6 +274,7 @@ class Simulation:
     def _first(self, attempt: _Attempt) -> None:
         if not attempt.over and not attempt.replica.hung:
             attempt.request.first_s = self.now_s
+            attempt.pick.begun()
             attempt.replica.remember(attempt.request.beginnings)
 
     def _last(self, attempt: _Attempt) -> None:
@@ -293,7 +293,7 @@ class Simulation:
         self._leave(attempt, "failed")
         if request.first_s is not None:
             self._end(request, "cut", request.prompt_tokens)
-        elif request.attempts < _ATTEMPTS_MAX and self.router.retries.withdraw(self.now_s):
+        elif request.attempts <= self.router.settings.retries_max and self.router.retries.withdraw(self.now_s):
             self.retries += 1
             request._ask.excluded |= {attempt.replica.id}
             self._go(request)

@@ -55,12 +55,13 @@ class Pick:
     """An endpoint, chosen. Cheap to make; `candidates` is put together when somebody asks.
 
     `names`, `scores`, `loads` and `prefixes` belong together by index: those that could have had the request.
-    `known`, `started`, `ended` and `probe` are the router's own.
+    `known`, `started`, `ended`, `probe` and `proven` are the router's own.
     """
 
     started: bool = False
     ended: bool = False
     probe: bool = False
+    proven: bool = False
 
     def __init__(
         self,
@@ -83,6 +84,12 @@ class Pick:
         self.loads = loads
         self.prefixes = prefixes
         self.refused = refused
+
+    def begun(self) -> None:
+        """Its answer has begun."""
+        if self.probe and not self.proven:
+            self.proven = True
+            self.known.breaker.proven()
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

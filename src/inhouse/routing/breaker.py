@@ -2,9 +2,10 @@
 
 Theory of operation. *Closed*: everything passes; `failures_max` failures in a row open it, one success starts the count
 anew. *Open*: nothing passes for `open_s`; each time it opens again without having closed the time doubles, up to
-`open_s_max`. *Half-open*, which is open with its time over: at most `probes_max` requests at once pass as probes.
-A probe that succeeds closes it, one that fails opens it again. A probe that says nothing (`neutral`) only frees its
-place. Answers to requests that were sent before it opened change nothing, so old failures cannot reopen it.
+`open_s_max`. *Half-open*, which is open with its time over: at most `probes_max` requests at once pass as probes, those
+that have begun to answer not counted, as an answer may take minutes. A probe that succeeds closes it, one that fails
+opens it again. A probe that says nothing (`neutral`) only frees its place. Answers to requests that were sent before it
+opened change nothing, so old failures cannot reopen it.
 """
 
 from __future__ import annotations
@@ -55,13 +56,19 @@ class Breaker:
         self.probes += 1
         return True
 
-    def ended(self, outcome: Outcome, now_s: float, *, probe: bool) -> None:
+    def proven(self) -> None:
+        """A probe has begun to answer: the next one may pass. `ended` is told so of it."""
+        self.probes -= 1
+
+    def ended(self, outcome: Outcome, now_s: float, *, probe: bool, proven: bool = False) -> None:
         """How a request that had passed ended."""
-        if probe:
+        if probe and not proven:
             self.probes -= 1
         if outcome == "neutral" or probe == self.closed:  # sent in another state than the present one
             return
         if outcome == "ok":
+            if now_s < self.open_until_s:  # another probe has opened it again since
+                return
             self.failures = 0
             self._opened = 0
             self.open_until_s = -math.inf

@@ -175,7 +175,7 @@ class Router:
         breaker = known.breaker
         if outcome != "ok" or pick.probe or breaker.failures:
             before_s = breaker.open_until_s
-            breaker.ended(outcome, now_s, probe=pick.probe)
+            breaker.ended(outcome, now_s, probe=pick.probe, proven=pick.proven)
             if not breaker.closed:
                 known.troubled = True
                 if breaker.open_until_s > before_s:

@@ -38,6 +38,8 @@ class RouterSettings:
     outliers: OutlierRules = field(default_factory=OutlierRules)
     retry_percent: float = 20.0
     retry_floor_per_s: float = 1.0
+    retries_max: int = 2
+    """Of one request."""
 
 
 def settings_of(spec: RoutingSpec) -> RouterSettings:
@@ -69,4 +71,5 @@ def settings_of(spec: RoutingSpec) -> RouterSettings:
         ),
         retry_percent=spec.retries.percent,
         retry_floor_per_s=spec.retries.floor_per_second,
+        retries_max=spec.retries.per_request_max,
     )
