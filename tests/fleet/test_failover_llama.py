@@ -106,6 +106,24 @@ def _cut_at(
     assert proxy.cuts == before + 1
 
 
+def test_only_the_usage_is_missing(gateway: Gateway, proxy: Cutting) -> None:
+    """No engine goes on; the tokens of the prompt are counted by the one that is left."""
+    body = {
+        "messages": [{"role": "user", "content": PROMPTS[1]}],
+        "max_tokens": 24,
+        "ignore_eos": True,
+        "stream_options": {"include_usage": True},
+    }
+    whole, usage, _ = told(gateway, body, CHAT)
+    before, proxy.events = proxy.cuts, 24 + 2  # the role, the tokens, the reason of the end
+
+    def closed() -> bool:
+        assert told(gateway, body, CHAT) == (whole, usage, 0)
+        return proxy.cuts == before + 1
+
+    until(closed, "it broke off")
+
+
 def test_a_text_completion(gateway: Gateway, proxy: Cutting) -> None:
     """Text and prompt are cut into tokens together."""
     body = {"prompt": "hello", "max_tokens": 24, "ignore_eos": True, "stream_options": {"include_usage": True}}

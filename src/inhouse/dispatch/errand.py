@@ -17,6 +17,7 @@ from inhouse.dispatch.follower import Source
 from inhouse.dispatch.lane import Lane, Share
 from inhouse.dispatch.picked import picked
 from inhouse.dispatch.places import Place
+from inhouse.dispatch.prompts import count
 from inhouse.dispatch.refusal import refusal
 from inhouse.dispatch.sink import ViewSink
 from inhouse.dispatch.upstream import renamed
@@ -211,7 +212,9 @@ class Errand:
         settings, places = lane.failover, lane.places
         if settings is None:
             raise error
-        step = rescue.onward(error, lane.engine, lane.tokens_guess(len(rescue.job.body)), settings.per_answer_max)
+        step = rescue.onward(error, lane.engine, lane.tokens_guess(len(self._job.body)), settings.per_answer_max)
+        if isinstance(step, Close) and step.guessed and (counted := await count(lane, self._job)) is not None:
+            step = rescue.onward(error, lane.engine, counted, settings.per_answer_max)
         first = rescue.error or error
         if isinstance(step, Close):
             shown = view.events(index, step.events)

@@ -63,9 +63,10 @@ class GoOn:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Nothing is missing but these events."""
+    """Nothing is missing but these events. `guessed`: what they say of the prompt's tokens is the guess."""
 
     events: bytes
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def onward(job: Job, sent: Sent, engine: Engine, prompt_tokens: int) -> GoOn | C
             finish_reason=None if told else reason,
             usage=None if sent.counted else (prompt_tokens, count),
         )
-        return Close(end)
+        return Close(end, guessed=not sent.counted)
     stuck = _stuck(job, sent, engine, chat=chat)
     if stuck is not None:
         return Stuck(stuck)

@@ -32,6 +32,7 @@ from inhouse.dispatch.announced import WHY_SILENT, About, dead_error
 from inhouse.dispatch.contact import Contact
 from inhouse.dispatch.failover import REASONS, Close, Stuck, onward
 from inhouse.dispatch.lane import CONTEXT_UNKNOWN, Lane, Share
+from inhouse.dispatch.prompts import count
 from inhouse.dispatch.worker_job import RawView, Work
 from inhouse.errors import ApiError, EngineError, InternalError, Unavailable
 from inhouse.store.queue import Queue, Taken, plain
@@ -233,6 +234,8 @@ class Worker:
             for data in await self._queue.answer(self._client, taken.id):
                 sent.keep(self._sealer.open(data))
             step = onward(job, sent, self._lane.engine, self._lane.tokens_guess(len(job.body)))
+            if isinstance(step, Close) and step.guessed and (counted := await count(self._lane, job)) is not None:
+                step = onward(job, sent, self._lane.engine, counted)
             if taken.trimmed:
                 step = Stuck("too long")
             if isinstance(step, Stuck):
