@@ -36,6 +36,7 @@ def fleet_of(
         failures=spec.probe.failures,
         connect_s_max=spec.probe.connect_timeout,
         silence_s_max=spec.idle_timeout,
+        figures_s_max=spec.routing.figures_max_age,
     )
     key = key_of(spec, environ, f"models.{lane.model}.api_key")
     key()  # one that is not there is a mistake to be told before all else

@@ -36,10 +36,10 @@ class KubeApi:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    def put(self, name: str, port: int, hosts: dict[str, bool | None]) -> None:
+    def put(self, name: str, port: int, hosts: dict[str, bool | None], family: str = "IPv4") -> None:
         """A slice whose addresses are ready, not ready, or say nothing of it."""
         endpoints = [{"addresses": [host], "conditions": {"ready": ready}} for host, ready in hosts.items()]
-        body = {"addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "http", "port": port}]}
+        body = {"addressType": family, "endpoints": endpoints, "ports": [{"name": "http", "port": port}]}
         self._do(self._change, "MODIFIED" if name in self.slices else "ADDED", name, body)
 
     def remove(self, name: str) -> None:

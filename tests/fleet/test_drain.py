@@ -102,6 +102,26 @@ def test_what_is_known_and_what_is_not(fakes: Fakes, start: Start) -> None:
     assert f'inhouse_endpoint_ready{{endpoint="{second["id"]}",model="demo"}} 1.0' in page
 
 
+def test_metrics_that_fail_while_the_engine_is_well(fakes: Fakes, start: Start) -> None:
+    """What it reported becomes unknown with age; it stays ready, and reports again."""
+    (engine,) = fakes(1, metrics_as="vllm")
+    gateway = start(stack([engine], "routing: {figures_max_age: 0.5 s}"), ready=1)
+    key = operator_of(gateway)
+    until(lambda: admin(gateway, key, "/admin/endpoints").status == 200, "the key holds")
+
+    def figures() -> list[Any]:
+        (row,) = listed(gateway, key).values()
+        assert row["state"] == "ready"
+        return [row[name] for name in ("running", "waiting", "kv_used", "observed_ago_s")]
+
+    assert figures()[:2] == [0, 0]
+    engine.set(metrics_as="none")
+    until(lambda: figures() == [None] * 4, "they are unknown")
+    assert "inhouse_endpoint_running{" not in ask(gateway, head("GET", "/metrics", key=None)).body.decode()
+    engine.set(metrics_as="vllm")
+    until(lambda: figures()[:2] == [0, 0], "they are known again")
+
+
 def test_the_command(fakes: Fakes, start: Start) -> None:
     """`inhouse endpoints list` and `drain`, beside a running gateway, with a key of their own."""
     gateway = start(stack(fakes(1)), ready=1)
@@ -121,7 +141,7 @@ def test_the_command(fakes: Fakes, start: Start) -> None:
 
 
 def test_a_name_in_dns(fakes: Fakes, start: Start) -> None:
-    """All addresses of the name are endpoints; those where nothing listens are told as such."""
+    """Its addresses are endpoints."""
     (engine,) = fakes(1)
     port = engine.url.rsplit(":", 1)[1]
     gateway = start(stack([f"dns://localhost:{port}"]), ready=1)

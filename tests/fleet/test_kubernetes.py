@@ -128,3 +128,47 @@ def test_lines_of_a_watch() -> None:
         slices.apply(b'{"type":"ERROR","object":{"code":500,"reason":"InternalError"}}')
     assert slices.apply(b'{"type":"DELETED","object":{"metadata":{"name":"a"}}}')
     assert slices.ready() == {}
+
+
+def listing(*slices: tuple[str, dict[str, bool]]) -> bytes:
+    """A list of slices: family, and for each address whether it is ready."""
+    items = [
+        {
+            "metadata": {"name": f"{number}"},
+            "addressType": family,
+            "endpoints": [{"addresses": [host], "conditions": {"ready": ready}} for host, ready in hosts.items()],
+            "ports": [{"name": "http", "port": 8000}],
+        }
+        for number, (family, hosts) in enumerate(slices)
+    ]
+    return json.dumps({"metadata": {"resourceVersion": "5"}, "items": items}).encode()
+
+
+@pytest.mark.parametrize(
+    ("slices", "ready"),
+    [
+        ([("IPv6", {"fd00::1": True}), ("IPv4", {"10.0.0.1": True})], ["10.0.0.1"]),
+        ([("IPv6", {"fd00::1": True}), ("IPv4", {}), ("IPv4", {"10.0.0.1": True})], ["10.0.0.1"]),
+        ([("IPv6", {"fd00::1": True}), ("IPv4", {})], ["fd00::1"]),
+        ([("IPv6", {"fd00::1": True, "fd00::2": True})], ["fd00::1", "fd00::2"]),
+        ([("IPv6", {"fd00::1": True}), ("IPv4", {"10.0.0.1": False})], []),
+        ([("FQDN", {"pod.example": True})], []),
+    ],
+    ids=["both", "one slice is empty", "the family is empty", "IPv6 only", "not ready", "names"],
+)
+def test_one_family_counts(slices: list[tuple[str, dict[str, bool]]], ready: list[str]) -> None:
+    """IPv4 where any endpoint has it, ready or not; else IPv6."""
+    found = Slices("http")
+    found.replace(listing(*slices))
+    assert list(found.ready()) == [(host, 8000) for host in ready]
+
+
+def test_a_pod_of_two_families(fakes: Fakes, start: Start, api: KubeApi, tmp_path: Path) -> None:
+    """It is one endpoint, although it stands in two slices, and stays one when its other slice changes."""
+    (one,) = fakes(1)
+    api.put("six", port_of(one), {"::1": False}, family="IPv6")
+    api.put("four", port_of(one), {"127.0.0.1": True})
+    gateway = start(stack(api, tmp_path), ready=1)
+    api.put("six", port_of(one), {"::1": True}, family="IPv6")
+    api.put("more", port_of(one), {"127.0.0.2": True})
+    until(lambda: endpoints(gateway) == 2, "it has heard of both changes")

@@ -81,3 +81,34 @@ def test_figures_grow_old_while_nothing_is_shown_anew() -> None:
     assert pick is not None
     assert pick.endpoint_id == "e0"
     assert router.pick(RouteAsk(excluded=frozenset({"e0"})), endpoints, 16.5) is None
+
+
+def test_memory_that_was_free_long_ago() -> None:
+    """How much is free counts as long as requests do, for who reports nothing else, too; then it is unknown."""
+    router = Router(RouterSettings(policy="least-load", figures_s_max=15.0))
+    endpoints = (
+        Endpoint("e0", slots=4, kv_used=0.0, observed_s=1.0),
+        Endpoint("e1", slots=4, kv_used=0.5, observed_s=9.0),
+        Endpoint("e2", slots=4, kv_used=0.9, observed_s=9.0),
+    )
+
+    def scores(now_s: float) -> list[float]:
+        pick = router.pick(RouteAsk(), endpoints, now_s)
+        assert pick is not None
+        found = {candidate.endpoint_id: candidate.score or 0.0 for candidate in pick.candidates}
+        return [round(found[endpoint.id], 3) for endpoint in endpoints]
+
+    assert scores(16.0) == [1.0, 0.9, 0.82]
+    assert scores(16.5) == [0.86, 0.9, 0.82]
+    assert scores(24.5) == [1.0, 1.0, 1.0]
+
+
+def test_a_short_time_to_the_first_token_long_ago() -> None:
+    """What an endpoint reported of it is unknown, too, once it is old."""
+    router = Router(RouterSettings(policy="least-load", latency_weight=4.0, figures_s_max=15.0))
+    endpoints = (
+        Endpoint("slow", slots=4, ttft_s=2.0, observed_s=9.0),
+        Endpoint("quick", slots=4, ttft_s=0.1, observed_s=1.0),
+    )
+    chosen = [router.pick(RouteAsk(), endpoints, now_s) for now_s in (16.0, 16.5)]
+    assert [pick.endpoint_id for pick in chosen if pick is not None] == ["quick", "slow"]

@@ -17,6 +17,7 @@ from inhouse.engines.tls import Kept
 
 Found = Callable[[Mapping[str, Address]], None]
 _GONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+_OTHER_FAMILY = {*_GONE, getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NONAME)}
 _LOOKUP_S_MAX = 10.0
 
 
@@ -48,7 +49,10 @@ class Listed:
 
 
 class Resolved:
-    """All addresses of a name in DNS (of a headless Service, its ready pods), looked up from time to time."""
+    """All addresses of a name in DNS (of a headless Service, its ready pods), looked up from time to time.
+
+    Of one family, as a host with both would count twice: IPv4, and IPv6 where the name has no IPv4 at all.
+    """
 
     def __init__(self, name: Name, tls: Kept | None, *, interval_s: float) -> None:
         self.trouble = ""
@@ -69,10 +73,14 @@ class Resolved:
     async def _look_up(self) -> dict[str, Address] | None:
         """None: it could not be found out. A name that does not exist has no addresses, which is an answer."""
         name = self._name
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_LOOKUP_S_MAX):
-                rows = await loop.getaddrinfo(name.host, int(name.port), type=socket.SOCK_STREAM)
+                try:
+                    rows = await self._rows(socket.AF_INET)
+                except socket.gaierror as error:
+                    if error.errno not in _OTHER_FAMILY:
+                        raise  # nobody knows whether it has IPv4: that it is not found is no answer
+                    rows = await self._rows(socket.AF_INET6)
         except TimeoutError:
             self.trouble = f"no answer for {name.host} within {_LOOKUP_S_MAX:g} s"
             return None
@@ -80,4 +88,10 @@ class Resolved:
             self.trouble = f"{name.host} cannot be looked up: {error.strerror or type(error).__name__}"
             return {} if isinstance(error, socket.gaierror) and error.errno in _GONE else None
         self.trouble = ""
-        return dict(numbered(str(row[4][0]), int(row[4][1]), name, self._tls) for row in rows)
+        return dict(numbered(host, port, name, self._tls) for host, port in rows)
+
+    async def _rows(self, family: socket.AddressFamily) -> list[tuple[str, int]]:
+        rows = await asyncio.get_running_loop().getaddrinfo(
+            self._name.host, int(self._name.port), family=family, type=socket.SOCK_STREAM
+        )
+        return [(str(row[4][0]), int(row[4][1])) for row in rows]

@@ -76,7 +76,7 @@ def look(page: bytes, names: Names, before: Page, now_s: float) -> Page | None:
 
 
 def stale(page: Page) -> Page:
-    """The endpoint does not answer any more: what it reported of itself is unknown again, its counters stay."""
+    """It, or its metrics, do not answer any more: what it reported of itself is unknown again, its counters stay."""
     return replace(page, figures=Figures())
 
 

@@ -34,6 +34,8 @@ class Watch:
     failures: int
     connect_s_max: float
     silence_s_max: float
+    figures_s_max: float
+    """Figures older than this are unknown."""
 
 
 class Remote:
@@ -80,6 +82,7 @@ class Remote:
             while True:
                 self._look_now.clear()
                 await self._look(member.pool)
+                self._forget_old(loop.time())
                 if member.state != "unreachable":
                     unreachable_s = None
                 elif unreachable_s is None:
@@ -192,6 +195,13 @@ class Remote:
             self._page = page
             self.member.report(page.figures)
             return
+
+    def _forget_old(self, now_s: float) -> None:
+        """An endpoint may be well and its metrics not: what they said last does not hold for ever."""
+        observed_s = self._page.figures.observed_s
+        if observed_s is not None and now_s - observed_s > self._watch.figures_s_max:
+            self._page = figures.stale(self._page)
+            self.member.report(self._page.figures)
 
     def _enter(self, state: ReplicaState, reason: str = "") -> None:
         member = self.member

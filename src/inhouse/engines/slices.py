@@ -3,6 +3,9 @@
 A Service may have several slices, and an address may stand in two of them while it moves. An endpoint counts as ready
 unless its condition `ready` is false (null means ready, says the API); one that terminates is not ready any more, keeps
 serving what it has, and so is one to drain.
+
+A dual-stack Service has each pod twice, in slices of IPv4 and of IPv6. One family counts: IPv4 where any endpoint has
+it, ready or not, so that a pod that starts or ends does not change the family.
 """
 
 from __future__ import annotations
@@ -110,16 +113,18 @@ class Slices:
         return True
 
     def ready(self) -> dict[tuple[str, int], None]:
-        """The addresses that take requests, in the order of the slices."""
-        found: dict[tuple[str, int], None] = {}
+        """The addresses that take requests, of one family, in the order of the slices."""
+        found: dict[str, dict[tuple[str, int], None]] = {}
         for each in self._slices.values():
             port = self._port_of(each)
-            if port is None or each.addressType == "FQDN":
+            if port is None:
                 continue
             for endpoint in each.endpoints or []:
-                if endpoint.conditions.ready is not False and endpoint.addresses:
-                    found[(endpoint.addresses[0], port)] = None  # the others are alternatives, not more of them
-        return found
+                if endpoint.addresses:
+                    ready = found.setdefault(each.addressType, {})
+                    if endpoint.conditions.ready is not False:
+                        ready[(endpoint.addresses[0], port)] = None  # the others are alternatives, not more of them
+        return found["IPv4"] if "IPv4" in found else found.get("IPv6", {})
 
     def _port_of(self, each: _Slice) -> int | None:
         if self._port.isdigit():

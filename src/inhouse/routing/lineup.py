@@ -40,18 +40,19 @@ class Lineup:
         if observed_s != known.observed_s:
             known.observed_s = observed_s
             known.baseline = known.in_flight
-        known.others = 0
-        stale_s = now_s - settings.figures_s_max
-        if endpoint.running is not None and (observed_s is None or observed_s >= stale_s):
-            known.others = max(0, endpoint.running + (endpoint.waiting or 0) - known.baseline)
-            if observed_s is not None and observed_s < self.oldest_s:
+        running, used, told_ttft_s = endpoint.running, endpoint.kv_used, endpoint.ttft_s
+        if observed_s is not None and not (running is None and used is None and told_ttft_s is None):
+            if observed_s < now_s - settings.figures_s_max:
+                running = used = told_ttft_s = None
+            elif observed_s < self.oldest_s:
                 self.oldest_s = observed_s
-        slots, used = endpoint.slots, endpoint.kv_used
+        known.others = 0 if running is None else max(0, running + (endpoint.waiting or 0) - known.baseline)
+        slots = endpoint.slots
         known.slots = slots
         known.size = slots or 1
         known.room = math.inf if slots is None else slots + settings.queueing_max
         known.kv_free = None if used is None else 1.0 - used if 0.0 <= used <= 1.0 else 0.0
-        known.told_ttft_s = endpoint.ttft_s
+        known.told_ttft_s = told_ttft_s
         if endpoint.state != "ready":
             self.absent.append((known.id, "not ready"))
             return
