@@ -273,6 +273,8 @@ class Unavailable(ApiError):
 
     status = 503
     code = "model_unavailable"
+    from_engine = False
+    """An engine was asked, and said so."""
 
 
 class ModelLoading(Unavailable):

@@ -105,10 +105,10 @@ async def answer(parts: Parts, request: Request, *, admitted: bool = False) -> N
                 try:
                     await _answer_from(found, parts, request, identity, call)
                     break
-                except (QueueFull, Unavailable, Unable):
+                except (QueueFull, Unavailable, Unable) as error:
                     if found is lanes[-1] or view.events_seen:
                         raise
-                    entry.trial = None  # what the next lane does is not what a version on trial did
+                    parts.ways.passed_on(entry, error)
         entry.status = 200
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence: a fault of ours must not hang the client
         end_with(error, parts, request, view)

@@ -92,11 +92,14 @@ def test_a_request_that_it_does_not_take(body: Any) -> None:
 
 def test_no_room_or_not_yet() -> None:
     """Only llama.cpp says 503 while it loads."""
-    assert isinstance(told(503, error("Loading model"), "llamacpp"), ModelLoading)
+    loading = told(503, error("Loading model"), "llamacpp")
+    assert isinstance(loading, ModelLoading)
+    assert not loading.from_engine  # a version that loads is not judged
     for status, body in ((503, error("busy")), (429, {"error": "Model is overloaded", "error_type": "overloaded"})):
         found = told(status, body)
         assert type(found) is Unavailable
         assert found.retry_after_s
+        assert found.from_engine
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 7}', b"\xff\xfe", b"{}"])

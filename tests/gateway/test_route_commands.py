@@ -234,6 +234,21 @@ def test_a_canary_that_rolled_back(doors: Doors, engines: tuple[FakeEngine, Fake
     assert (card["canary"]["state"], card["canary"]["weight"]) == ("trying", 50.0)
 
 
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_canary_whose_engine_refuses(doors: Doors, engines: tuple[FakeEngine, FakeEngine], status: int) -> None:
+    """The stable version answers in its place, so that no client notices; it is taken back all the same."""
+    gateway = doors.open()
+    engines[1].set(error_rate=1, error_status=status)
+    with client_at(gateway) as caller:
+        for _ in range(100):
+            assert who(caller, "trial") == "blue"
+            card = doors.done(gateway, "/trial")["canary"]
+            if card["state"] == "rolled back":
+                break
+    assert card["state"] == "rolled back"
+    assert "requests failed" in card["reason"]
+
+
 def test_a_canary_by_hand(doors: Doors) -> None:
     """A paused one keeps its weight whatever comes; promoted it has all, rolled back nothing; figures are shown."""
     gateway = doors.open()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from inhouse.config.routing import RoutingSpec
-from inhouse.core import Endpoint
+from inhouse.core import Endpoint, EndpointState
 from inhouse.routing.outliers import OutlierRules
 from inhouse.routing.router import POLICIES, Pick, RouteAsk, Router, RouterSettings
 from inhouse.routing.settings import PolicyName, settings_of
@@ -255,6 +255,39 @@ def test_an_endpoint_that_fails_now_and_then() -> None:
     for moment in range(200):
         out = [endpoint for endpoint in endpoints if router.health(endpoint.id, moment / 10) == "ejected"]
         assert len(out) <= 2
+
+
+def uneasy(router: Router, endpoints: list[Endpoint], names: list[str]) -> None:
+    """Two of three requests fail at those with these names, until nobody takes one; nothing goes to the others."""
+    others = frozenset(endpoint.id for endpoint in endpoints if endpoint.id not in names)
+    for number in range(80):
+        pick = router.pick(RouteAsk(excluded=others), endpoints, 1.0 + number / 10)
+        if pick is None:
+            break
+        router.started(pick, 1.0 + number / 10)
+        router.ended(pick, "failed" if number % 3 < 2 else "ok", 1.0 + number / 10)
+
+
+@pytest.mark.parametrize(("state", "ejected"), [("unreachable", 0), ("draining", 0), ("loading", 0), ("ready", 2)])
+def test_the_floor_is_of_those_that_serve(state: EndpointState, ejected: int) -> None:
+    """Where half is out already nobody is ejected, however bad: those are all that is left."""
+    router = Router(RouterSettings(policy="round-robin", failures_max=1000))
+    up = fleet(4, slots=100)
+    endpoints = [*(replace(endpoint, state=state) for endpoint in up[:2]), *up[2:]]
+    uneasy(router, endpoints, ["e2", "e3"])
+    assert len(router.ejections) == ejected
+    assert len([refusal for refusal in refusals(router, endpoints, now_s=9.0) if refusal is None]) == 2
+
+
+def test_the_floor_beside_open_breakers() -> None:
+    """They count as out, as endpoints do that are not ready."""
+    router = Router(RouterSettings(policy="round-robin", failures_max=3, open_s=1000.0, open_s_max=1000.0))
+    endpoints = fleet(4, slots=100)
+    for _ in range(6):
+        router.ended(send(router, endpoints, RouteAsk(excluded=frozenset(("e2", "e3")))), "failed", 0.0)
+    uneasy(router, endpoints, ["e2", "e3"])
+    assert {ejection.kind for ejection in router.ejections} == {"breaker"}
+    assert refusals(router, endpoints, now_s=9.0).count(None) == 2
 
 
 def test_a_slow_endpoint() -> None:

@@ -214,24 +214,41 @@ def known(name: str) -> Known:
 
 @given(
     rounds=st.lists(
-        st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0.0, 50.0)), max_size=40), max_size=10
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0.0, 50.0)), max_size=40),
+            st.frozensets(st.integers(0, 5), max_size=3),
+            st.frozensets(st.integers(0, 5), max_size=2),
+        ),
+        max_size=10,
     ),
     count=st.integers(1, 6),
     stay=st.sampled_from([0.0, 0.34, 0.5, 1.0]),
 )
-def test_any_outliers(rounds: list[list[tuple[int, bool, float]]], count: int, stay: float) -> None:
-    """However bad all are, the floor of endpoints stays; each ejection has a reason and an end."""
+def test_any_outliers(
+    rounds: list[tuple[list[tuple[int, bool, float]], frozenset[int], frozenset[int]]], count: int, stay: float
+) -> None:
+    """However bad all are, and whoever is not ready or has an open breaker: nobody is ejected where that would leave
+    fewer that serve than the floor, or none. Each ejection has a reason and an end."""
     rules = OutlierRules(requests_min=3, stay_share=stay, eject_s=10.0, eject_s_max=40.0)
     everyone = [known(f"e{number}") for number in range(count)]
     now_s = 0.0
-    for ends in rounds:
+    floor = max(1, math.ceil(count * stay))
+    for ends, unready, broken in rounds:
         for number, failed, figure_s in ends:
             everyone[number % count].learn("failed" if failed else "ok", figure_s, figure_s, now_s)
-        for ejection in judge(everyone, rules, now_s):
+        for number, each in enumerate(everyone):
+            each.ready, each.breaker = number not in unready, known("").breaker
+            for _ in range(5 if number in broken else 0):
+                each.breaker.ended("failed", now_s, probe=False)
+        able = [each for number, each in enumerate(everyone) if number not in unready | broken]
+        served = [each for each in able if each.ejected_until_s <= now_s]
+        ejections = judge(everyone, rules, now_s)
+        for ejection in ejections:
             assert ejection.reason
             assert now_s < ejection.until_s <= now_s + 40.0
-        out = sum(each.ejected_until_s > now_s for each in everyone)
-        assert count - out >= math.ceil(count * stay)
+        serve = [each for each in able if each.ejected_until_s <= now_s]
+        assert len(serve) >= min(floor, len(served))
+        assert not ejections or len(serve) >= floor
         now_s += 3.0
 
 

@@ -54,7 +54,9 @@ def refusal(status: int, body: bytes, job: Job, lane: Lane) -> ApiError:
     if status in (429, 503):
         if status == 503 and lane.engine.llama and told is not None:
             return ModelLoading(f"the model '{lane.model}' is still loading; retry in 2 s", retry_after_s=2.0)
-        return Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
+        full = Unavailable(f"the engines of '{lane.model}' have no room now; retry in 2 s", retry_after_s=2.0)
+        full.from_engine = True
+        return full
     if told is None:
         return EngineError(f"the engine of '{lane.model}' answered with status {status}")
     if too_long := _too_long(told, job):

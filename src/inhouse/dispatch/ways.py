@@ -13,7 +13,7 @@ from inhouse.config import Stack
 from inhouse.core import Identity
 from inhouse.dispatch.lane import Lane, find, not_found
 from inhouse.dispatch.steering import Steering
-from inhouse.errors import Forbidden
+from inhouse.errors import ApiError, Forbidden, Unavailable
 from inhouse.routing.routes import ModelAsk, Plan, Routes
 from inhouse.store.routes import RouteStore
 from inhouse.telemetry.audit import Audit
@@ -81,6 +81,15 @@ class Ways:
         if self._routes.trivial:
             return find(self._lanes, name)
         return self._lanes[self._plan(identity, name, session=f"{identity.tenant}:tokens").choices[0].model]
+
+    def passed_on(self, entry: Entry, error: ApiError) -> None:
+        """The next lane is tried: what it does is not what a version on trial did. That its engine refused is."""
+        trial, entry.trial = entry.trial, None
+        if trial is None or not (isinstance(error, Unavailable) and error.from_engine):
+            return
+        canary = self.steering.canary_of(trial.route)
+        if canary is not None:
+            canary.ended(trial.version, failed=True, ttft_s=None, tpot_s=None)
 
     def ended(self, entry: Entry) -> None:
         """One request is over. Only those of a trial count, and only what the version answers for."""

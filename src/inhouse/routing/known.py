@@ -32,6 +32,7 @@ class Known:
         "observed_s",
         "others",
         "picked",
+        "ready",
         "requests",
         "room",
         "size",
@@ -53,6 +54,7 @@ class Known:
         self.baseline = 0
         """What was in flight from here when its figures were read."""
         self.observed_s = endpoint.observed_s
+        self.ready = endpoint.state == "ready"
         self.others = 0
         """Requests that it reported beside those: the load is these and `in_flight`."""
         self.slots: int | None = None
@@ -85,6 +87,10 @@ class Known:
         if self.breaker.allows(now_s):
             return None
         return "probing" if now_s >= self.breaker.open_until_s else "breaker open"
+
+    def out(self, now_s: float) -> bool:
+        """Whether nothing but a probe may be sent there: it is ejected, not ready, or its breaker is not closed."""
+        return now_s < self.ejected_until_s or not self.ready or not self.breaker.closed
 
     def learn(self, outcome: Outcome, ttft_s: float | None, tpot_s: float | None, now_s: float) -> None:
         """Adds one request's end to what counts for latency and outliers."""

@@ -53,7 +53,8 @@ class Lineup:
         known.room = math.inf if slots is None else slots + settings.queueing_max
         known.kv_free = None if used is None else 1.0 - used if 0.0 <= used <= 1.0 else 0.0
         known.told_ttft_s = told_ttft_s
-        if endpoint.state != "ready":
+        known.ready = endpoint.state == "ready"
+        if not known.ready:
             self.absent.append((known.id, "not ready"))
             return
         self.ready.append(known)

@@ -1,7 +1,8 @@
 """Outliers: endpoints that fail much, or are far slower than the others, are left out for a while.
 
-A floor stays whatever happens: where all fail, leaving them out helps nobody. Judged once a second, worst first. An
-endpoint that is ejected again and again stays out longer each time, up to a limit; a quiet spell forgets that.
+A floor stays whatever happens: where all fail, leaving them out helps nobody. It is a part of all endpoints, and those
+that serve nothing anyway (not ready, draining, breaker open) are no part of what stays. Judged once a second, worst
+first. An endpoint that is ejected again and again stays out longer each time, up to a limit; a quiet spell forgets it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class OutlierRules:
     eject_s: float = 10.0
     eject_s_max: float = 300.0
     stay_share: float = 0.5
-    """At least this part of all endpoints is never ejected."""
+    """Nobody is ejected where less than this part of all endpoints, or none, would be left to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class Ejection:
 def judge(known: Iterable[Known], rules: OutlierRules, now_s: float) -> list[Ejection]:
     """Ejects the outliers among them."""
     everyone = list(known)
-    out = sum(each.ejected_until_s > now_s for each in everyone)
-    room = len(everyone) - math.ceil(len(everyone) * rules.stay_share) - out
+    out = sum(each.out(now_s) for each in everyone)
+    room = len(everyone) - max(1, math.ceil(len(everyone) * rules.stay_share)) - out
     if room <= 0:
         return []
     for each in everyone:
