@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 """Threads of an engine that wait for one another, on cores with other work to do, take twenty times as long as one."""
 
 LONGEST = (
+    "compiled/test_compiled",
     "fleet/test_fault_storm",
     "benchmarks/test_memory",
     "demo_model/test_demo_model",

@@ -29,7 +29,7 @@ ASK = [{"role": "user", "content": "hello"}]
 STACK = """
 models:
   blue: {{endpoints: [{blue}], engine: vllm, slots: 8}}
-  green: {{endpoints: [{green}], engine: vllm, slots: 8}}
+  green: {{endpoints: [{green}], engine: vllm, slots: 8, routing: {{breaker: {{failures: 1000}}}}}}
 routes:
   app: {{aliases: [gpt-4o], models: [blue=1]}}
   split: {{models: [blue={share}, green=1], tenants: [acme=blue]}}
@@ -240,12 +240,13 @@ def test_a_canary_whose_engine_refuses(doors: Doors, engines: tuple[FakeEngine, 
     gateway = doors.open()
     engines[1].set(error_rate=1, error_status=status)
     with client_at(gateway) as caller:
-        for _ in range(100):
+
+        def taken_back() -> bool:
             assert who(caller, "trial") == "blue"
-            card = doors.done(gateway, "/trial")["canary"]
-            if card["state"] == "rolled back":
-                break
-    assert card["state"] == "rolled back"
+            return bool(doors.done(gateway, "/trial")["canary"]["state"] == "rolled back")
+
+        within(taken_back, "it is taken back", 30)
+    card = doors.done(gateway, "/trial")["canary"]
     assert "requests failed" in card["reason"]
 
 
