@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from threaded import listening
 
 Way = Literal["ranges", "whole", "no length", "few bytes", "breaks off", "wrong place", "no place", "grows", "endless"]
 
@@ -34,18 +35,10 @@ class Web:
 
 @contextmanager
 def serving() -> Iterator[Web]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    web = Web(f"http://127.0.0.1:{server.server_address[1]}")
-    server.web = web  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(_Handler) as server:
+        web = Web(f"http://127.0.0.1:{server.server_address[1]}")
+        server.web = web  # type: ignore[attr-defined]
         yield web
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
+
+from threaded import listening
 
 Short = Literal["cut off", "nothing"]
 
@@ -46,18 +48,10 @@ class Proxy:
 
 @contextmanager
 def standing_before(endpoint: str) -> Iterator[Proxy]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}", urlsplit(endpoint).netloc)
-    server.proxy = proxy  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(_Handler) as server:
+        proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}", urlsplit(endpoint).netloc)
+        server.proxy = proxy  # type: ignore[attr-defined]
         yield proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -53,7 +53,7 @@ class OfLlama:
 
 
 class OfVllm:
-    """SGLang's as well: what they call the text of tokens, they read both ways."""
+    """SGLang's as well, which differs in what it calls the text of tokens."""
 
     def chat(self, body: bytes) -> Question[int]:
         return Question(b"/tokenize", _encode(_chat(body)), lambda raw: _count(raw).count)

@@ -148,7 +148,7 @@ def _bundled(said: dict[str, Any]) -> Bundled:
     files = tuple(BundledFile(**file) for file in said["files"])
     for file in files:
         sound = _HEX.fullmatch(file.sha256) and _DIGEST.fullmatch(file.digest) and type(file.bytes) is int
-        sound = sound and file.digest in (f"sha256:{file.sha256}", f"git:{file.digest[4:]}")
+        sound = sound and (file.digest.startswith("git:") or file.digest == f"sha256:{file.sha256}")
         steps = file.name.split("/")
         if not sound or file.bytes < 0 or {"", ".", ".."} & set(steps) or "\\" in file.name or "\0" in file.name:
             raise ValueError(f"the file {file.name[:200]!r} is described in a way that cannot be")
